@@ -1,0 +1,43 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
+
+setup: $(STAMP)  ## Create .venv and install the project with its development tools
+
+# Installs again only when pyproject.toml is newer than the last successful install.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## Train SOFT on real handwritten digits (about two minutes on two cores)
+	$(BIN)/python src/train.py
+
+test: $(STAMP)  ## Run the tests
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)  ## Run the tests, the slow ones too
+	$(BIN)/python -m pytest -m ''
+
+lint: $(STAMP)  ## Check style, formatting and the rules of this code base
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@! grep -rn --include='*.py' '\.cuda(' src/ || { echo "take the device from the inputs instead of .cuda("; exit 1; }
+
+format: $(STAMP)  ## Rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment and caches, keep outputs/
+	rm -rf $(VENV) .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,205 @@
+"""The floor that knows Hydra: starts an entry point, and turns a user's mistake into a sentence.
+
+Only light imports here: `--help`, `--cfg job` and typing errors answer before torch is loaded.
+"""
+
+import difflib
+import functools
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
+# Sibling modules, Hydra plugins and the library are found however the entry point is started.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+
+
+class ConfigError(Exception):
+    """A setting that does not fit the configuration; the message is for the user."""
+
+
+class ExplainedError(Exception):
+    """Ends a job whose error the user has been told."""
+
+
+def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
+    """Decorator that makes `task(cfg)` a command line of conf/`config_name`.yaml.
+
+    A mistake of the user's ends in its message on standard error and exit code 2, an interruption in 130; with
+    HYDRA_FULL_ERROR=1 every error keeps its traceback.
+    """
+
+    def decorate(task: Callable[[DictConfig], object]) -> Callable[[], None]:
+        @functools.wraps(task)
+        def checked(cfg: DictConfig) -> object:
+            full_error = os.environ.pop("HYDRA_FULL_ERROR", None)  # not for the processes that a job starts
+            try:
+                check_types(cfg, default_config())
+                return task(cfg)
+            except Exception as error:
+                message = explain(error, config_name)
+                if message is None:
+                    raise
+                logging.getLogger(config_name).error(message)
+                if HydraConfig.get().mode == RunMode.RUN:
+                    sys.exit(2)
+                raise ExplainedError from error  # the sweep goes on, and fails at its end
+            finally:
+                if full_error is not None:
+                    os.environ["HYDRA_FULL_ERROR"] = full_error
+
+        def main() -> None:
+            if os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0"):
+                return _hydra_main(task, config_name)
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would otherwise print, and we print it
+            try:
+                return _hydra_main(checked, config_name)
+            except KeyboardInterrupt:
+                sys.exit(130)
+            except ExplainedError:
+                sys.exit(2)
+            except Exception as error:
+                message = explain(error, config_name)
+                if message is None:
+                    raise
+                print(f"ERROR: {message}", file=sys.stderr)
+                sys.exit(2)
+
+        return main
+
+    return decorate
+
+
+def _hydra_main(task: Callable[[DictConfig], object], config_name: str) -> None:
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
+
+
+def default_config() -> DictConfig:
+    """This job's configuration without its values: the chosen groups with their defaults."""
+    hydra_config = HydraConfig.get()
+    groups = [text for text in hydra_config.overrides.task if _is_group(text.lstrip("+~").split("=")[0])]
+    loader = GlobalHydra.instance().config_loader()
+    return loader.load_configuration(hydra_config.job.config_name, overrides=groups, run_mode=RunMode.RUN)
+
+
+def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
+    """Refuse a value whose type is not its default's: `schedule.epochs=many`. A default of null takes anything."""
+    for key, default in leaves(defaults):
+        if default is None:
+            continue
+        value = OmegaConf.select(cfg, key)
+        if value is None or value == default:
+            continue
+        expected = _TYPES.get(type(default))
+        if expected is None or value == "auto" or isinstance(value, ListConfig):
+            continue  # words and lists are checked by what they are given to
+        if not isinstance(value, expected[0]) or isinstance(value, bool) != isinstance(default, bool):
+            raise ConfigError(f"{key}={value} has to be {expected[1]}, such as {default}.")
+
+
+_TYPES = {bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number")}
+
+
+def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(dotted key, value) of everything in `cfg` but Hydra's own node, interpolations resolved."""
+    for name in cfg:
+        if not prefix and name == "hydra":
+            continue
+        key = f"{prefix}{name}"
+        if OmegaConf.is_missing(cfg, name):
+            yield key, None
+            continue
+        try:
+            value = cfg[name]
+        except OmegaConfBaseException:  # an interpolation into what only a running job has
+            value = None
+        if isinstance(value, DictConfig):
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
+
+
+def explain(error: Exception, config_name: str) -> str | None:
+    """One or two sentences for an error that the user can mend, None for any other."""
+    library = sys.modules.get("soft.errors")  # not loaded yet: not the library's error
+    chain: BaseException | None = error
+    while chain is not None:  # Hydra wraps what a constructor raises
+        if isinstance(chain, ConfigError) or (library and isinstance(chain, library.SettingError)):
+            return str(chain)
+        chain = chain.__cause__
+    if isinstance(error, InstantiationException):
+        return None
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _explain_overrides(config_name) or " ".join(str(error.__cause__ or error).split())
+    return None
+
+
+def _explain_overrides(config_name: str) -> str | None:
+    """What is wrong with the first override that names no group, option or key, and the nearest ones that exist."""
+    words = [word for word in sys.argv[1:] if "=" in word or word.startswith("~")]
+    known: list[str] | None = None
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException:
+            return f"{word!r} is not of the form key=value; put quotes around values with spaces or brackets."
+        key = override.key_or_group
+        if key.startswith("hydra"):
+            continue
+        if _is_group(key):
+            options = group_options(key)
+            for value in str(override.get_value_element_as_str()).split(","):
+                if value not in (*options, "null"):
+                    return f"{key}={value} is not known{_nearest(value, options)} {key} is one of {', '.join(options)}."
+        elif override.type == OverrideType.CHANGE:
+            if known is None:
+                known = _known_keys(config_name, [w for w in words if _is_group(w.split("=")[0])])
+            if known and key not in known and not any(name.startswith(f"{key}.") for name in known):
+                return f"{key} is not a setting{_nearest(key, [*known, *_groups()])}"
+    return None
+
+
+def _known_keys(config_name: str, groups: list[str]) -> list[str]:
+    groups = [word for word in groups if "," not in word]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        try:
+            cfg = hydra.compose(config_name, overrides=groups)
+        except HydraException:
+            return []
+    return [key for key, _ in leaves(cfg)]
+
+
+def _nearest(word: str, names: list[str]) -> str:
+    # The right name in the wrong place (epochs for schedule.epochs), then the nearest spelling.
+    moved = [name for name in names if "." in name and name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
+    close = list(dict.fromkeys([*moved, *difflib.get_close_matches(word, names, n=3, cutoff=0.5)]))[:3]
+    return f"; did you mean {' or '.join(close)}?" if close else "."
+
+
+def _is_group(name: str) -> bool:
+    return bool(name) and (CONFIG_DIR / name.split("@")[0]).is_dir()
+
+
+def _groups() -> list[str]:
+    return [str(path.relative_to(CONFIG_DIR)) for path in sorted(CONFIG_DIR.rglob("*")) if path.is_dir()]
+
+
+def group_options(group: str) -> list[str]:
+    """Names that `group=` takes."""
+    return sorted(path.stem for path in (CONFIG_DIR / group.split("@")[0]).glob("*.yaml"))

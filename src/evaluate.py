@@ -1,0 +1,65 @@
+"""Evaluate a checkpoint: `python src/evaluate.py checkpoint=PATH [data=...]`, settings in conf/evaluate.yaml."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from entrypoint import entry
+
+
+def evaluate(cfg: DictConfig) -> float:
+    """val/top1 in percent of one checkpoint; also writes evaluation.json and prints a table."""
+    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import instantiate
+
+    from soft.errors import SettingError
+    from soft.models.checkpoints import load_weights, read_recipe, read_weights
+    from soft.models.factory import create_from_config
+    from soft.training import report
+    from soft.training.console import quiet_libraries
+    from soft.training.evaluator import ImageEvaluator
+    from soft.training.trainer import create_trainer
+
+    quiet_libraries()
+    trained = read_recipe(cfg.checkpoint)
+    weights = read_weights(cfg.checkpoint, cfg.weights)
+
+    trainer, _ = create_trainer(
+        1,
+        name=HydraConfig.get().runtime.choices.trainer,
+        enable_checkpointing=False,
+        **{key: cfg.trainer[key] for key in HARDWARE},
+    )
+
+    if "data" not in cfg and trained is None:
+        raise SettingError(f"{cfg.checkpoint} does not say what it was trained on; add data=imagenet, for example.")
+    data = OmegaConf.to_container(cfg.data, resolve=True) if "data" in cfg else trained["data"]
+    datamodule = instantiate({key: value for key, value in data.items() if key != "recipe"})
+    datamodule.prepare_data()
+    datamodule.setup("validate")
+
+    if "model" not in cfg and trained is None:
+        raise SettingError(f"{cfg.checkpoint} does not say which model it holds; add model=soft_tiny, for example.")
+    config = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else trained["model"]
+    classes = len(weights["head.weight"]) if "head.weight" in weights else 0
+    if classes != datamodule.num_classes:
+        raise SettingError(
+            f"{cfg.checkpoint} classifies into {classes} classes and data={datamodule.dataset} has "
+            f"{datamodule.num_classes}; choose the data it was trained on."
+        )
+    # Landmark windows follow from the size that the weights were trained at, not from the one they are evaluated at.
+    model = create_from_config(config, classes, trained["data"]["img_size"] if trained else None)
+    load_weights(model, weights)
+
+    evaluator = ImageEvaluator(model)
+    trainer.validate(evaluator, datamodule, verbose=False)
+    result = report.describe_evaluation(trainer, evaluator, datamodule, config["name"], cfg.checkpoint, cfg.weights)
+    report.write_evaluation(result, cfg.output_dir)
+    return result["top1"]
+
+
+HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision", "gpu_arch", "oversubscribe")
+
+main = entry("evaluate")(evaluate)
+
+if __name__ == "__main__":
+    main()

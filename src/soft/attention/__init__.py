@@ -1,0 +1,38 @@
+"""Attention modules behind one socket: `forward(x: (B, N, C), grid: (H, W)) -> (B, N, C)`, chosen by name."""
+
+import inspect
+
+from torch import nn
+
+from soft.attention.soft import NormalisedSoftAttention, SoftAttention
+from soft.errors import SettingError
+
+ATTENTIONS: dict[str, type[nn.Module]] = {
+    "soft": SoftAttention,
+    "soft_norm": NormalisedSoftAttention,
+}
+
+
+class UnknownOptionError(SettingError, TypeError):
+    """An option that the attention does not have; a TypeError too, as Python and timm have it for such arguments."""
+
+
+_FROM_BACKBONE = ("dim", "num_heads", "grid", "conv_size")
+
+
+def create_attention(
+    name: str, dim: int, num_heads: int, grid: tuple[int, int], conv_size: int, **options: object
+) -> nn.Module:
+    """Attention `name` for one block; `options` are that attention's own, such as `num_landmarks`.
+
+    Raises:
+        SettingError: unknown name or option (`UnknownOptionError`), or a value that the attention refuses.
+    """
+    if name not in ATTENTIONS:
+        raise SettingError(f"attention={name!r} is not known; it is one of {', '.join(ATTENTIONS)}.")
+    known = [p for p in inspect.signature(ATTENTIONS[name]).parameters if p not in _FROM_BACKBONE]
+    for option in options:
+        if option not in known:
+            takes = f"its options are {', '.join(known)}" if known else "it takes none"
+            raise UnknownOptionError(f"attention={name!r} has no option {option!r}; {takes}.")
+    return ATTENTIONS[name](dim, num_heads, grid, conv_size, **options)

@@ -1,0 +1,15 @@
+"""The Gaussian kernel that replaces the softmax (paper, section 3.1)."""
+
+import torch
+from torch import Tensor
+
+
+def gaussian_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """exp(−½‖x_i − y_j‖²): x (..., n, d), y (..., m, d) -> (..., n, m), from 0 to 1 up to a rounding of ‖x‖²·eps.
+
+    The exponent is x·y − ½‖x‖² − ½‖y‖²: one matrix product and no (n, m, d) difference. It cancels, so the inputs have
+    to be float32 or better.
+    """
+    x_half = 0.5 * x.square().sum(-1, keepdim=True)
+    y_half = 0.5 * y.square().sum(-1).unsqueeze(-2)
+    return torch.exp(x @ y.transpose(-2, -1) - x_half - y_half)

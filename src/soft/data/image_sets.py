@@ -1,0 +1,61 @@
+"""What every data set looks like once it is built, and the two kinds that are not read from image files."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+
+@dataclass
+class ImageSets:
+    """A training set and a validation set that share their classes.
+
+    Attributes:
+        train, val: `len(images)` images; `images[index]` is (RGB PIL image, label from 0).
+        class_names: one name per label.
+        notes: phrases about the data that belong in a run's summary.
+    """
+
+    train: Dataset
+    val: Dataset
+    class_names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+class ArrayImages(Dataset):
+    """Images held in memory as bytes: `images` (N, H, W) or (N, H, W, 3), uint8; `labels` (N,), integers."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.images[index]).convert("RGB"), int(self.labels[index])
+
+
+class NoiseImages(Dataset):
+    """Uniform noise, drawn when asked for and the same every time; label = index modulo `classes`.
+
+    Args:
+        size: number of images.
+        height_width: pixels.
+        classes: number of classes.
+        stream: sets with another number hold other images.
+    """
+
+    def __init__(self, size: int, height_width: tuple[int, int], classes: int, stream: int):
+        self.size = size
+        self.shape = (*height_width, 3)
+        self.classes = classes
+        self.stream = stream
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        pixels = np.random.default_rng((self.stream, index)).integers(256, size=self.shape, dtype=np.uint8)
+        return Image.fromarray(pixels), index % self.classes

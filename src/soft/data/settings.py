@@ -1,0 +1,65 @@
+"""Checks of single settings; each takes the setting's name as the user writes it, and raises a SettingError."""
+
+import math
+from collections.abc import Collection
+
+from soft.errors import SettingError
+
+
+def check_whole(name: str, value, least: int) -> None:
+    """Refuse all but integers from `least` on."""
+    if not _is_whole(value, least):
+        raise SettingError(f"{name}={value} must be a whole number of at least {least}.")
+
+
+def check_number(name: str, value, low: float, high: float = math.inf) -> None:
+    """Refuse all but finite numbers from `low` to `high`."""
+    if not _is_number(value, low, high):
+        raise SettingError(f"{name}={value} must be a number {_limits(low, high)}.")
+
+
+def check_numbers(name: str, values, count: int, low: float, high: float = math.inf) -> None:
+    """Refuse all but lists of `count` finite numbers from `low` to `high`."""
+    if not (_is_list(values, count) and all(_is_number(value, low, high) for value in values)):
+        raise SettingError(f"{name}={_shown(values)} must be a list of {count} numbers {_limits(low, high)}.")
+
+
+def check_range(name: str, pair, low: float, high: float = math.inf) -> None:
+    """Refuse all but [smallest, largest], both from `low` to `high`."""
+    check_numbers(name, pair, 2, low, high)
+    if pair[0] > pair[1]:
+        raise SettingError(f"{name}={_shown(pair)} must be [smallest, largest].")
+
+
+def check_pixels(name: str, value) -> None:
+    """Refuse all but a number of pixels and [height, width]."""
+    if not (_is_whole(value, 1) or (_is_list(value, 2) and all(_is_whole(side, 1) for side in value))):
+        raise SettingError(f"{name}={_shown(value)} must be a whole number of pixels, or two as [height, width].")
+
+
+def check_choice(name: str, value, choices: Collection[str]) -> None:
+    """Refuse all but the given words."""
+    if not (isinstance(value, str) and value in choices):
+        raise SettingError(f"{name}={_shown(value)} must be one of {', '.join(choices)}.")
+
+
+def _is_whole(value, least: int) -> bool:
+    # Python counts True as 1, but `batch_size=true` is a slip.
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value, low: float, high: float) -> bool:
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    return real and math.isfinite(value) and low <= value <= high
+
+
+def _is_list(value, length: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length
+
+
+def _limits(low: float, high: float) -> str:
+    return f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+
+
+def _shown(value):
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,1 @@
+"""What a run needs of the machine: devices, kernels, batch layout. Knows neither models nor data."""

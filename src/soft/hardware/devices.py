@@ -1,0 +1,97 @@
+"""Which devices a run gets, and whether this machine and this PyTorch build can give them."""
+
+import os
+
+import torch
+
+from soft.errors import SettingError
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+
+# PyTorch 2.14's CUDA 12.6 builds are the last with kernels for these.
+_LEGACY_ARCHS = {"sm_50": "Maxwell", "sm_60": "P100", "sm_61": "Pascal", "sm_70": "V100"}
+_LEGACY_INSTALL = "pip install 'torch==2.14.*' torchvision --index-url https://download.pytorch.org/whl/cu126"
+
+
+def choose_accelerator(accelerator: str) -> str:
+    """`auto` and `gpu` -> what the machine has: `cuda`, `mps` or, for `auto`, `cpu`."""
+    if accelerator not in ACCELERATORS:
+        raise SettingError(f"trainer.accelerator={accelerator!r} is not known; it is one of {', '.join(ACCELERATORS)}.")
+    if accelerator in ("auto", "gpu"):
+        if torch.cuda.is_available():
+            return "cuda"
+        if torch.backends.mps.is_available():
+            return "mps"
+        return "cpu" if accelerator == "auto" else "cuda"
+    return accelerator
+
+
+def count_devices(accelerator: str, devices: int | str | list[int], oversubscribe: bool = False) -> int:
+    """Processes on this node for a `trainer.devices` value: a number, `auto` or -1 (all), or a list of indices.
+
+    Raises:
+        SettingError: not such a value, or more than this machine has. CPU processes may outnumber the cores only with
+            `oversubscribe`.
+    """
+    present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator, os.cpu_count() or 1)
+    if devices == "auto":
+        return 1 if accelerator == "cpu" else max(1, present)
+    if devices == -1:
+        return max(1, present)
+    wanted = len(devices) if isinstance(devices, list) else devices
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+        raise SettingError(
+            f"trainer.devices={devices!r} has to be a number of at least 1, 'auto', or a list of indices."
+        )
+    if accelerator == "cpu" and wanted > present and not oversubscribe:
+        raise SettingError(
+            f"trainer.devices={wanted} asks for more processes than the {present} CPU cores of this machine. "
+            "Set trainer.devices lower, or take trainer=cpu_ddp, which allows it."
+        )
+    return wanted
+
+
+def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None = None) -> None:
+    """Refuse a run whose GPUs are not here, or whose GPUs this PyTorch build has no kernels for.
+
+    Args:
+        trainer: what the user chose, for the message, such as `trainer=v100_ddp`.
+        accelerator: as from `choose_accelerator`.
+        wanted: GPUs on this node.
+        gpu_arch: the architecture that the hardware config is written for, such as `sm_70`; else that of the GPUs here.
+    """
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise SettingError(f"{trainer} needs an Apple GPU (MPS), which this machine lacks. Take trainer=auto.")
+    if accelerator != "cuda":
+        return
+    present = torch.cuda.device_count()
+    archs = [gpu_arch] if gpu_arch else []
+    archs += ["sm_{}{}".format(*torch.cuda.get_device_capability(i)) for i in range(present)]
+    kernels = _missing_kernels(archs)
+    if present < wanted:
+        kind = {"sm_70": "V100 ", "sm_80": "A100 "}.get(gpu_arch or "", "")
+        has = f"{present} CUDA GPU{'s' if present != 1 else ''}" if present else "no CUDA GPU"
+        raise SettingError(
+            f"{trainer} needs {wanted} {kind}GPU{'s' if wanted != 1 else ''} on each node, and this machine has {has}: "
+            f"run it there, or take trainer=auto or a smaller trainer.devices. {kernels}".rstrip()
+        )
+    if kernels:
+        raise SettingError(kernels)
+
+
+def _missing_kernels(archs: list[str]) -> str:
+    """One sentence if this PyTorch build cannot run on one of `archs`, else nothing."""
+    # Unlike torch.cuda.get_arch_list() this answers on a machine without a GPU too.
+    built = (getattr(torch._C, "_cuda_getArchFlags", lambda: None)() or "").split()
+    for arch in archs:
+        major, minor = int(arch[3:-1]), int(arch[-1])
+        # A kernel runs on its own and every later minor version of the same major one.
+        if any(b[3:-1] == str(major) and int(b[-1]) <= minor for b in built if b.startswith("sm_")):
+            continue
+        if arch in _LEGACY_ARCHS:
+            return (
+                f"PyTorch {torch.__version__} has no kernels for {_LEGACY_ARCHS[arch]} GPUs ({arch}); the last builds "
+                f"that do are PyTorch 2.14's for CUDA 12.6: {_LEGACY_INSTALL}"
+            )
+        return f"PyTorch {torch.__version__} has no kernels for {arch} GPUs (it has {', '.join(built) or 'none'})."
+    return ""

@@ -1,0 +1,44 @@
+"""How the global batch of a recipe is laid over devices and accumulated micro-batches."""
+
+from dataclasses import dataclass
+
+from soft.errors import SettingError
+
+
+@dataclass(frozen=True)
+class BatchLayout:
+    """One optimiser step: `devices` × `per_device` images × `accumulate` passes = the global batch."""
+
+    devices: int  # over all nodes
+    per_device: int  # images in one forward pass
+    accumulate: int  # forward passes per optimiser step
+
+    @property
+    def global_batch(self) -> int:
+        """Images per optimiser step."""
+        return self.devices * self.per_device * self.accumulate
+
+    def __str__(self) -> str:
+        return f"{self.global_batch} = {self.devices} x {self.per_device} x {self.accumulate}"
+
+
+def lay_out_batch(global_batch: int, devices: int, max_per_device: int) -> BatchLayout:
+    """The layout with the fewest accumulated passes whose per-device batch is at most `max_per_device`.
+
+    Raises:
+        SettingError: a size below 1, or a global batch that does not divide over the devices (names ones that do).
+    """
+    for key, value in (("data.batch_size", global_batch), ("trainer.max_batch_per_device", max_per_device)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SettingError(f"{key}={value!r} has to be a whole number of at least 1.")
+    if global_batch % devices:
+        below = global_batch // devices * devices
+        nearest = ", ".join(str(size) for size in (below, below + devices) if size)
+        counts = ", ".join(str(n) for n in range(1, devices + 1) if global_batch % n == 0)
+        raise SettingError(
+            f"data.batch_size={global_batch} does not divide over {devices} devices. It would with a batch of "
+            f"{nearest}, or with {counts} device{'s' if counts != '1' else ''}."
+        )
+    share = global_batch // devices
+    accumulate = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= max_per_device)
+    return BatchLayout(devices, share // accumulate, accumulate)

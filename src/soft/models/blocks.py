@@ -1,0 +1,112 @@
+"""Stages of the SOFT pyramid: post-norm blocks around any attention of `soft.attention`, and the class-token stage.
+
+Tokens are (B, N, C) with N = H·W of the stage's grid; stages take feature maps (B, C, H, W).
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Mlp
+from timm.models import checkpoint, register_notrace_function, register_notrace_module
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from soft.attention import ATTENTIONS, create_attention
+
+# To FX an attention is one node: what it computes depends on the grid.
+for _attention in ATTENTIONS.values():
+    register_notrace_module(_attention)
+
+
+@register_notrace_function
+def resize_position_embedding(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Position embedding (1, prefix + H·W, C) from grid `old` to grid `new`, bilinearly; prefix tokens stay."""
+    if old[0] == new[0] and old[1] == new[1]:
+        return embedding
+    prefix = embedding.shape[1] - old[0] * old[1]
+    grid = embedding[:, prefix:].transpose(1, 2).reshape(1, -1, old[0], old[1])
+    grid = F.interpolate(grid, size=[new[0], new[1]], mode="bilinear", align_corners=False)
+    grid = grid.flatten(2).transpose(1, 2)
+    return torch.cat([embedding[:, :prefix], grid], dim=1)
+
+
+class SoftBlock(nn.Module):
+    """Y = LN(X + drop(attn(X))); Z = LN(Y + drop(MLP(Y))).
+
+    `drop` is element-wise dropout whose rate is the block's stochastic-depth rate: the released code's reading of
+    drop path in these stages, kept because the published numbers were trained with it.
+    """
+
+    def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, drop: float):
+        super().__init__()
+        self.attn = attn
+        self.norm1 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=partial(nn.GELU, approximate="tanh"))
+        self.norm2 = nn.LayerNorm(dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens (B, N, C) on their grid -> (B, N, C)."""
+        x = self.norm1(x + self.drop(self.attn(x, grid)))
+        return self.norm2(x + self.drop(self.mlp(x)))
+
+
+class SoftStage(nn.Module):
+    """Position embedding and SOFT blocks on a feature map (B, C, H, W)."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        grid: tuple[int, int],
+        drops: list[float],
+        mlp_ratio: float,
+        conv_size: int,
+        attention: str,
+        options: dict[str, object],
+    ):
+        super().__init__()
+        self.grid = grid
+        self.grad_checkpointing = False
+        self.pos_embed = nn.Parameter(torch.zeros(1, grid[0] * grid[1], dim))
+        self.blocks = nn.ModuleList(
+            SoftBlock(dim, create_attention(attention, dim, num_heads, grid, conv_size, **options), mlp_ratio, drop)
+            for drop in drops
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        x = x.flatten(2).transpose(1, 2) + resize_position_embedding(self.pos_embed, self.grid, (h, w))
+        for block in self.blocks:
+            if self.grad_checkpointing and not torch.jit.is_scripting():
+                x = checkpoint(block, x, (h, w))
+            else:
+                x = block(x, (h, w))
+        return x.transpose(1, 2).reshape(b, c, h, w)
+
+
+class ClassTokenStage(nn.Module):
+    """Position embedding, class token and pre-norm softmax blocks: (B, C, H, W) -> tokens (B, 1 + H·W, C)."""
+
+    def __init__(self, dim: int, num_heads: int, grid: tuple[int, int], drops: list[float], mlp_ratio: float):
+        super().__init__()
+        self.grid = grid
+        self.grad_checkpointing = False
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], dim))
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.blocks = nn.ModuleList(
+            Block(dim, num_heads, mlp_ratio, qkv_bias=True, drop_path=drop, norm_layer=norm) for drop in drops
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, h, w = x.shape
+        x = torch.cat([self.cls_token.expand(b, -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
+        x = x + resize_position_embedding(self.pos_embed, self.grid, (h, w))
+        for block in self.blocks:
+            if self.grad_checkpointing and not torch.jit.is_scripting():  # noqa: SIM108 - scripting skips the branch
+                x = checkpoint(block, x)
+            else:
+                x = block(x)
+        return x

@@ -1,0 +1,1 @@
+"""Training SOFT with Lightning: the module, the optimiser and schedule, callbacks, loggers."""

@@ -1,0 +1,23 @@
+"""Keeps a terminal for what the user has to know."""
+
+import logging
+import warnings
+
+_EXPECTED = (
+    # Hydra makes the run's folder and the log in it before CSVLogger looks there.
+    r"Experiment logs directory .* exists and is not empty",
+    # The averaged weights are a module in eval mode, on purpose.
+    r"Found \d+ module\(s\) in eval mode at the start of training",
+    # Small data sets load in the training process; the default number of workers suits the machine.
+    r"The '\w+_dataloader' does not have many workers",
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # Lightning's own use of torch.
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+def quiet_libraries() -> None:
+    """Lightning's notes go to the log alone, and warnings about what is meant to be so are dropped."""
+    logging.getLogger("lightning").handlers.clear()
+    for message in _EXPECTED:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,71 @@
+"""Validation metrics of a classifier, during training and on their own."""
+
+import time
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+
+class ImageEvaluator(LightningModule):
+    """Logs val/loss (cross-entropy in nats), val/top1 and val/top5 (percent) of `model` over all validation images.
+
+    Args:
+        model: classifier, images (B, 3, H, W) -> logits (B, num_classes).
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.metrics = validation_metrics(model.num_classes)
+        self.images_per_second = 0.0
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model whose val/* metrics are reported."""
+        return self.model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> logits of the evaluated model (B, num_classes)."""
+        return self.evaluated_model(images)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        update_metrics(self.metrics, self.evaluated_model(images), labels)
+        # From the end of the first batch, so that starting the loader does not count.
+        if batch_idx == 0:
+            self._start, self._images = time.perf_counter(), 0
+        else:
+            self._images += len(labels) * self.trainer.world_size
+
+    def on_validation_epoch_end(self) -> None:
+        if self._images:
+            # Reading a value waits for an accelerator to finish.
+            self.metrics["loss"].compute().item()
+            self.images_per_second = self._images / (time.perf_counter() - self._start)
+        self.log_metrics("val", self.metrics)
+
+    def log_metrics(self, prefix: str, metrics: MetricCollection) -> None:
+        """Logs what `metrics` gathered, top-k in percent, and empties it."""
+        for name, value in metrics.compute().items():
+            self.log(f"{prefix}/{name}", 100 * value if name.startswith("top") else value, prog_bar=prefix == "val")
+        metrics.reset()
+
+
+def validation_metrics(num_classes: int) -> MetricCollection:
+    """Loss, top-1 and top-5 (or fewer, with fewer classes) that add up exactly over ranks and uneven batches."""
+    classes = max(2, num_classes)  # torchmetrics' least
+    top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
+    return MetricCollection(
+        {"loss": MeanMetric(), "top1": MulticlassAccuracy(classes, average="micro"), "top5": top5}, compute_groups=False
+    )
+
+
+def update_metrics(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+    """Adds a batch: logits (B, num_classes), labels (B,)."""
+    logits = logits.float()
+    metrics["loss"].update(torch.nn.functional.cross_entropy(logits, labels), weight=len(labels))
+    metrics["top1"].update(logits, labels)
+    metrics["top5"].update(logits, labels)

@@ -1,0 +1,86 @@
+"""Optimiser and schedule of the recipe, built by timm."""
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+
+from soft.errors import SettingError
+
+REFERENCE_BATCH = 1024  # the batch that the recipe's learning rates are written for
+
+
+def scaled_lr(lr: float, global_batch: int) -> float:
+    """The linear rule: lr · batch / 1024."""
+    return lr * global_batch / REFERENCE_BATCH
+
+
+def build_optimizer(
+    model: nn.Module, global_batch: int, opt: str, lr: float, **options: object
+) -> torch.optim.Optimizer:
+    """timm optimiser `opt` over the recipe's parameter groups, at the scaled learning rate.
+
+    Biases, 1-D parameters and what `model.no_weight_decay()` names have no weight decay.
+
+    Args:
+        lr: learning rate at a global batch of 1024.
+        options: further arguments of that optimiser, such as `weight_decay`, `betas`, `momentum`, `layer_decay`.
+    """
+    _positive("optimizer.lr", lr)
+    for key in ("weight_decay", "eps", "momentum"):
+        if options.get(key) is not None:
+            _positive(f"optimizer.{key}", options[key], or_zero=True)
+    if opt not in list_optimizers():
+        raise SettingError(f"optimizer.opt={opt!r} is not an optimizer of timm, such as adamw, lamb or sgd.")
+    try:
+        return create_optimizer_v2(model, opt, lr=scaled_lr(lr, global_batch), **options)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"optimizer.opt={opt!r} does not take these optimizer settings: {error}.") from error
+
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer,
+    global_batch: int,
+    steps_per_epoch: int,
+    sched: str,
+    epochs: int,
+    warmup_epochs: int = 0,
+    warmup_lr: float = 0.0,
+    min_lr: float = 0.0,
+    per_epoch: bool = False,
+) -> Scheduler:
+    """timm schedule over `epochs`, of which the first `warmup_epochs` rise linearly from `warmup_lr`.
+
+    Args:
+        epochs: passes over the training data, warm-up included.
+        warmup_lr, min_lr: where the rise starts and the floor, at a global batch of 1024: scaled like the learning
+            rate, because unscaled the floor would lie above a small batch's rate.
+        per_epoch: change the rate once an epoch, as the released code does, instead of at every step.
+    """
+    for key, value, least in (("epochs", epochs, 1), ("warmup_epochs", warmup_epochs, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise SettingError(f"schedule.{key}={value!r} has to be a whole number of at least {least}.")
+    if warmup_epochs and warmup_epochs >= epochs:
+        raise SettingError(f"schedule.warmup_epochs={warmup_epochs} has to be less than schedule.epochs={epochs}.")
+    _positive("schedule.warmup_lr", warmup_lr, or_zero=True)
+    _positive("schedule.min_lr", min_lr, or_zero=True)
+    if sched not in ("cosine", "constant"):
+        raise SettingError(f"schedule.sched={sched!r} is not known; it is cosine or constant.")
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched,
+        num_epochs=epochs,
+        warmup_epochs=warmup_epochs,
+        warmup_lr=scaled_lr(warmup_lr, global_batch),
+        min_lr=scaled_lr(min_lr, global_batch),
+        step_on_epochs=per_epoch,
+        updates_per_epoch=steps_per_epoch,
+    )
+    return scheduler
+
+
+def _positive(key: str, value: object, or_zero: bool = False) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (value > 0 or (or_zero and value == 0)) or value == float("inf"):
+        raise SettingError(f"{key}={value!r} has to be a number {'of at least' if or_zero else 'above'} 0.")

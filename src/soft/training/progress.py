@@ -1,0 +1,102 @@
+"""What a running training shows: one rich bar on a terminal, one line per epoch elsewhere."""
+
+import time
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TrainingProgress(ProgressBar):
+    """Losses, top-1, images per second and the time left of the whole training.
+
+    Args:
+        every: seconds between lines within an epoch when the output is not a terminal.
+    """
+
+    def __init__(self, every: float = 60.0):
+        super().__init__()
+        self.every = every
+        self.console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._enabled = True
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = self._last_line = time.monotonic()
+        self._total = self._optimiser_steps(trainer)
+        self._first = trainer.global_step
+        if self._enabled and self.console.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+                speed_estimate_period=120,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=self._total, completed=self._first)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.global_step, description=self._describe(trainer))
+        elif self._enabled and time.monotonic() - self._last_line > self.every:
+            self._line(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=self._describe(trainer))
+        elif self._enabled:
+            self._line(trainer)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _optimiser_steps(self, trainer: Trainer) -> int:
+        # Not trainer.estimated_stepping_batches: asking for it disturbs a resumed data order.
+        per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 1
+        return min(per_epoch * epochs, trainer.max_steps) if trainer.max_steps > 0 else per_epoch * epochs
+
+    def _describe(self, trainer: Trainer) -> str:
+        logged = trainer.callback_metrics
+        parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
+        for name, label, form in (
+            ("train/loss", "loss", "{:.3f}"),
+            ("val/loss", "val loss", "{:.3f}"),
+            ("val/top1", "top-1", "{:.2f} %"),
+            ("images_per_second", "", "{:,.0f} img/s"),
+        ):
+            if name in logged:
+                parts.append(f"{label} {form.format(float(logged[name]))}".strip())
+        return "  ".join(parts)
+
+    def _line(self, trainer: Trainer) -> None:
+        self._last_line = time.monotonic()
+        done = trainer.global_step - self._first
+        left = (self._last_line - self._start) / max(1, done) * (self._total - trainer.global_step)
+        minutes, seconds = divmod(round(left), 60)
+        # highlight off and one print a line: log files and CI get plain text of any width.
+        self.console.print(
+            f"{self._describe(trainer)}  {minutes}:{seconds:02d} left", highlight=False, soft_wrap=True, markup=False
+        )

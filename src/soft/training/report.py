@@ -1,0 +1,177 @@
+"""What a run says before and after training."""
+
+import json
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.text import Text
+from timm.layers import to_2tuple
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from soft.hardware.layout import BatchLayout
+from soft.training.evaluator import ImageEvaluator
+from soft.training.optim import REFERENCE_BATCH
+
+
+def count_macs(model: nn.Module, image: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of one forward pass of one image (C, H, W): what the papers call FLOPs."""
+    parameter = next(model.parameters())
+    training = model.training
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *image, device=parameter.device, dtype=parameter.dtype))
+    model.train(training)
+    return counter.get_total_flops() // 2
+
+
+def describe_run(
+    trainer: Trainer,
+    layout: BatchLayout,
+    datamodule: LightningDataModule,
+    module: LightningModule,
+    lr: float,
+    folder: Path,
+) -> dict[str, object]:
+    """Facts that follow from the recipe and the machine, by name: for the screen and the loggers.
+
+    Args:
+        lr: the recipe's learning rate at a global batch of 1024.
+    """
+    height, width = to_2tuple(datamodule.img_size)
+    steps = datamodule.steps_per_epoch
+    return {
+        "params": sum(parameter.numel() for parameter in module.model.parameters()),
+        "macs": count_macs(module.model, (3, height, width)),
+        "img_size": [height, width],
+        "num_classes": datamodule.num_classes,
+        "train_images": datamodule.train_size,
+        "val_images": datamodule.val_size,
+        "global_batch": layout.global_batch,
+        "devices": layout.devices,
+        "per_device_batch": layout.per_device,
+        "accumulate": layout.accumulate,
+        "lr_base": lr,
+        "lr_scaled": lr * layout.global_batch / REFERENCE_BATCH,
+        "steps_per_epoch": steps,
+        "steps": steps * trainer.max_epochs
+        if trainer.max_steps < 0
+        else min(steps * trainer.max_epochs, trainer.max_steps),
+        "epochs": trainer.max_epochs,
+        "precision": str(trainer.precision),
+        "accelerator": type(trainer.accelerator).__name__.removesuffix("Accelerator").lower(),
+        "folder": str(folder),
+    }
+
+
+@rank_zero_only
+def print_summary(name: str, data: str, facts: dict[str, object], notes: list[str]) -> None:
+    """The facts of `describe_run` for a person, before training."""
+    height, width = facts["img_size"]
+    rows = {
+        "model": f"{name}, {facts['params'] / 1e6:.2f} M parameters, "
+        f"{facts['macs'] / 1e9:.3g} GFLOPs (multiply-adds) per image",
+        "data": f"{data}, {facts['train_images']:,} training and {facts['val_images']:,} validation images, "
+        f"{facts['num_classes']} classes, {height}x{width} px",
+        "batch": f"{facts['global_batch']} = {facts['devices']} {facts['accelerator']} x {facts['per_device_batch']} "
+        f"per device x {facts['accumulate']} accumulated, {facts['precision']}",
+        "learning rate": f"{facts['lr_scaled']:.3g} (base {facts['lr_base']:.3g} at batch {REFERENCE_BATCH})",
+        "length": f"{facts['epochs']} epochs, {facts['steps']:,} steps",
+        "outputs": _short(facts["folder"]),
+    }
+    _print_rows(rows)
+    for note in notes:
+        Console().print(Text(f"Note: {note}"), soft_wrap=True)
+
+
+@rank_zero_only
+def print_result(trainer: Trainer, folder: Path, seconds: float) -> None:
+    """The best top-1, its checkpoint and how to evaluate it, after training."""
+    checkpoint = trainer.checkpoint_callback
+    rows = {}
+    if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
+        path = _short(checkpoint.best_model_path)
+        rows["best val/top1"] = f"{float(checkpoint.best_model_score):.2f} %"
+        rows["checkpoint"] = path
+        rows["evaluate"] = f"python src/evaluate.py checkpoint={path}"
+    elif "val/top1" in trainer.callback_metrics:
+        rows["val/top1"] = f"{float(trainer.callback_metrics['val/top1']):.2f} %"
+    if (folder / "curves.png").is_file():
+        rows["curves"] = _short(folder / "curves.png")
+    minutes, rest = divmod(round(seconds), 60)
+    rows["time"] = f"{minutes} min {rest} s"
+    _print_rows(rows)
+
+
+def describe_evaluation(
+    trainer: Trainer,
+    evaluator: ImageEvaluator,
+    datamodule: LightningDataModule,
+    model: str,
+    checkpoint: str,
+    weights: str,
+) -> dict[str, object]:
+    """The metrics that `trainer.validate` left, with the conditions they were measured under."""
+    metrics = {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}
+    return {
+        **metrics,
+        "images": datamodule.val_size,
+        "images_per_second": evaluator.images_per_second,
+        "model": model,
+        "params": sum(parameter.numel() for parameter in evaluator.model.parameters()),
+        "data": datamodule.dataset,
+        "img_size": list(to_2tuple(datamodule.img_size)),
+        "checkpoint": str(checkpoint),
+        "weights": weights,
+        "precision": str(trainer.precision),
+        "device": str(evaluator.device),
+        "devices": trainer.world_size,
+        "torch": torch.__version__,
+    }
+
+
+@rank_zero_only
+def write_evaluation(result: dict[str, object], folder: str) -> None:
+    """evaluation.json in `folder`, and the same for a person."""
+    path = Path(folder) / "evaluation.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    height, width = result["img_size"]
+    rows = {
+        "top-1": f"{result['top1']:.2f} %",
+        "top-5": f"{result['top5']:.2f} %",
+        "loss": f"{result['loss']:.4f}",
+        "speed": f"{result['images_per_second']:,.0f} images/s on {result['devices']} x {result['device']}, "
+        f"{result['precision']}",
+        "data": f"{result['data']}, {result['images']:,} images, {height}x{width} px",
+        "model": f"{result['model']}, {result['params'] / 1e6:.2f} M parameters, {result['weights']} weights",
+        "checkpoint": _short(result["checkpoint"]),
+        "written to": _short(path),
+    }
+    _print_rows(rows)
+
+
+def best_top1(trainer: Trainer) -> float | None:
+    """Best val/top1 in percent: the checkpoint's, else the last one logged."""
+    checkpoint = trainer.checkpoint_callback
+    if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
+        return float(checkpoint.best_model_score)
+    value = trainer.callback_metrics.get("val/top1")
+    return None if value is None else float(value)
+
+
+def _short(path: str | Path) -> str:
+    """The path from here, if it is below."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _print_rows(rows: dict[str, str]) -> None:
+    # Plain lines of any length: a path or command that a table breaks over lines cannot be copied.
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        line = Text.assemble((f"{name:<{width}}", "bold"), "  ", value)
+        Console().print(line, soft_wrap=True)

@@ -1,0 +1,76 @@
+"""A Lightning Trainer from the hardware half of a recipe, checked before it is built."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+
+from soft.errors import SettingError
+from soft.hardware.devices import check_gpus, choose_accelerator, count_devices
+from soft.hardware.layout import BatchLayout, lay_out_batch
+
+PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
+
+
+def create_trainer(
+    global_batch: int,
+    name: str = "trainer",
+    accelerator: str = "auto",
+    devices: int | str | list[int] = "auto",
+    num_nodes: int = 1,
+    precision: str = "32-true",
+    gpu_arch: str | None = None,
+    max_batch_per_device: int = 128,
+    oversubscribe: bool = False,
+    callbacks: Iterable[Callback] = (),
+    logger: Iterable[Logger] = (),
+    **options: object,
+) -> tuple[Trainer, BatchLayout]:
+    """The Trainer, and how the global batch lies over its devices.
+
+    Args:
+        global_batch: images per optimiser step.
+        name: the chosen trainer config, for messages.
+        accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
+        devices: per node: a number, `auto`, -1 or a list of indices.
+        precision: one of Lightning's.
+        gpu_arch: architecture the config is written for, such as `sm_70`.
+        max_batch_per_device: images in one forward pass; more are accumulated.
+        oversubscribe: allow more CPU processes than cores.
+        options: further arguments of `lightning.pytorch.Trainer`.
+
+    Raises:
+        SettingError: this machine or this PyTorch build cannot do that, or the batch does not divide.
+    """
+    if precision not in PRECISIONS:
+        raise SettingError(f"trainer.precision={precision!r} is not known; it is one of {', '.join(PRECISIONS)}.")
+    if not isinstance(num_nodes, int) or isinstance(num_nodes, bool) or num_nodes < 1:
+        raise SettingError(f"trainer.num_nodes={num_nodes!r} has to be a whole number of at least 1.")
+    if gpu_arch == "sm_70" and precision.startswith("bf16"):
+        raise SettingError(f"trainer.precision={precision} is not for V100 GPUs, which have no bfloat16; use 16-mixed.")
+    accelerator = choose_accelerator(accelerator)
+    count = count_devices(accelerator, devices, oversubscribe)
+    check_gpus(f"trainer={name}", accelerator, count, gpu_arch)
+    layout = lay_out_batch(global_batch, count * num_nodes, max_batch_per_device)
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=devices if isinstance(devices, list) else count,
+        num_nodes=num_nodes,
+        precision=precision,
+        accumulate_grad_batches=layout.accumulate,
+        callbacks=list(callbacks),
+        logger=list(logger),
+        # Our samplers know their rank; Lightning's replacement pads, and loses its place on resume.
+        use_distributed_sampler=False,
+        **options,
+    )
+    return trainer, layout
+
+
+def check_resume(checkpoint: str | None) -> None:
+    """Refuse a checkpoint path that is not a file."""
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise SettingError(
+            f"resume={checkpoint} is not a file; name a checkpoint such as outputs/RUN/checkpoints/last.ckpt."
+        )

@@ -1,0 +1,79 @@
+"""Train a SOFT model: `python src/train.py [group=option ...] [key=value ...]`, settings in conf/train.yaml."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from entrypoint import entry
+
+
+def train(cfg: DictConfig) -> float | None:
+    """One run, from its configuration to its best val/top1 in percent (what a sweep compares)."""
+    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    import time
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import instantiate
+    from lightning.pytorch import seed_everything
+
+    from soft.models.factory import create_from_config
+    from soft.training import report
+    from soft.training.console import quiet_libraries
+    from soft.training.loggers import finish_loggers
+    from soft.training.module import ImageClassifier
+    from soft.training.trainer import check_resume, create_trainer
+
+    start = time.monotonic()
+    quiet_libraries()
+    recipe = OmegaConf.to_container(cfg, resolve=True)
+    # A group's `recipe` is what other groups read of it, not an argument.
+    arguments = {group: {key: value for key, value in recipe[group].items() if key != "recipe"} for group in GROUPS}
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    check_resume(cfg.resume)
+
+    loggers = list(instantiate(cfg.logger).values())
+    trainer, layout = create_trainer(
+        cfg.data.batch_size,
+        name=HydraConfig.get().runtime.choices.trainer,
+        callbacks=instantiate(cfg.callbacks).values(),
+        logger=loggers,
+        enable_progress_bar="progress" in cfg.callbacks,
+        enable_checkpointing="checkpoint" in cfg.callbacks,
+        **arguments["trainer"],
+    )
+
+    datamodule = instantiate(arguments["data"])
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+
+    module = ImageClassifier(
+        create_from_config(recipe["model"], datamodule.num_classes, datamodule.img_size),
+        datamodule.augment,
+        arguments["optimizer"],
+        arguments["schedule"],
+        layout,
+        datamodule.steps_per_epoch,
+        ema_decay=cfg.ema.decay,
+        ema_warmup=cfg.ema.warmup,
+        validate_raw=cfg.ema.validate_raw,
+        seed=cfg.seed,
+        recipe=recipe,
+    )
+
+    folder = Path(cfg.output_dir)
+    OmegaConf.save(recipe, folder / "config.yaml")
+    facts = report.describe_run(trainer, layout, datamodule, module, cfg.optimizer.lr, folder)
+    report.print_summary(cfg.model.name, cfg.data.dataset, facts, datamodule.notes)
+    with finish_loggers(loggers):
+        for logger in loggers:
+            logger.log_hyperparams({**recipe, "derived": facts})
+        trainer.fit(module, datamodule, ckpt_path=cfg.resume, weights_only=True)
+    report.print_result(trainer, folder, time.monotonic() - start)
+    return report.best_top1(trainer)
+
+
+GROUPS = ("model", "data", "optimizer", "schedule", "trainer")
+
+main = entry("train")(train)
+
+if __name__ == "__main__":
+    main()

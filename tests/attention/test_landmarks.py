@@ -1,0 +1,109 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from soft.attention.landmarks import SAMPLINGS, LandmarkSampler, landmark_side
+from soft.errors import SettingError
+
+
+def act(sampler: LandmarkSampler, sampled: torch.Tensor) -> torch.Tensor:
+    return F.gelu(F.layer_norm(sampled, [sampled.shape[-1]], sampler.norm.weight, sampler.norm.bias))
+
+
+@pytest.mark.parametrize(("grid", "stride"), [(56, 8), (28, 4), (14, 2)])
+def test_windows_at_224_pixels_are_the_released_ones(grid, stride):
+    sampler = LandmarkSampler(32, (grid, grid))
+    assert sampler.stride == sampler.kernel == (stride, stride)
+    assert sampler.conv.weight.shape == (32, 32, stride, stride)
+    assert sampler.conv.bias is None
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(("grid", "m"), [((14, 14), 49), ((14, 14), 25), ((10, 13), 9), ((7, 7), 49), ((5, 8), 1)])
+def test_every_sampling_gives_m_landmarks_also_where_their_side_does_not_divide_the_grid(sampling, grid, m):
+    sampler = LandmarkSampler(8, grid, m, sampling)
+    assert sampler(torch.randn(2, 3, grid[0] * grid[1], 8), grid).shape == (2, 3, m, 8)
+
+
+def test_windows_reach_the_far_edge():
+    """A grid of 10x13 and 9 landmarks: strides 3 and 4, kernels 4 and 5."""
+    sampler = LandmarkSampler(4, (10, 13), 9, "avgpool")
+    assert (sampler.stride, sampler.kernel) == ((3, 4), (4, 5))
+    q = torch.randn(1, 1, 130, 4, requires_grad=True)
+    sampler(q, (10, 13)).square().sum().backward()
+    assert (q.grad.abs().sum(-1) > 0).all()
+
+
+def test_conv_is_one_set_of_weights_over_every_head():
+    sampler = LandmarkSampler(4, (4, 4), 4)
+    q = torch.randn(2, 3, 16, 4)
+    for head in range(3):
+        image = q[:, head].transpose(1, 2).reshape(2, 4, 4, 4)
+        sampled = F.conv2d(image, sampler.conv.weight, stride=2).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(sampler(q, (4, 4))[:, head], act(sampler, sampled))
+
+
+def test_avgpool_is_the_mean_of_the_windows():
+    sampler = LandmarkSampler(3, (4, 6), 4, "avgpool")
+    q = torch.randn(1, 2, 24, 3)
+    means = q.reshape(1, 2, 2, 2, 2, 3, 3).mean(dim=(3, 5)).flatten(2, 3)
+    torch.testing.assert_close(sampler(q, (4, 6)), act(sampler, means))
+
+
+def test_first_is_the_first_tokens():
+    sampler = LandmarkSampler(3, (4, 4), 4, "first")
+    q = torch.randn(1, 2, 16, 3)
+    torch.testing.assert_close(sampler(q, (4, 4)), act(sampler, q[:, :, :4]))
+
+
+def test_random_draws_once_the_same_everywhere_and_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    first, second = (LandmarkSampler(3, (8, 8), 9, "random") for _ in range(2))
+    torch.testing.assert_close(torch.get_rng_state(), state)
+    assert first.positions.tolist() == second.positions.tolist()
+    assert len(set(first.positions.tolist())) == 9
+    q = torch.randn(1, 2, 64, 3)
+    torch.testing.assert_close(first(q, (8, 8)), act(first, q[:, :, first.positions]))
+    # In bfloat16 too the positions stay whole numbers.
+    assert first.bfloat16().positions.tolist() == second.positions.tolist()
+    assert "positions" not in first.state_dict()
+
+
+@pytest.mark.parametrize(("sampling", "m"), [("conv", 16), ("avgpool", 16), ("random", 4), ("first", 4)])
+def test_another_grid_runs_unchanged(sampling, m):
+    sampler = LandmarkSampler(8, (8, 8), 4, sampling)
+    assert sampler(torch.randn(1, 1, 256, 8), (16, 16)).shape == (1, 1, m, 8)
+
+
+def test_a_grid_below_the_window_is_an_error_that_names_img_size():
+    sampler = LandmarkSampler(8, (8, 8), 4)
+    with pytest.raises(SettingError, match=r"3x8 tokens is smaller than the landmark window of 4x4.*img_size"):
+        sampler(torch.randn(1, 1, 24, 8), (3, 8))
+
+
+@pytest.mark.parametrize(
+    ("m", "message"),
+    [
+        (50, "num_landmarks=50 is not a square number; the nearest are 49 and 64"),
+        (0, "num_landmarks=0 has to be a whole number of at least 1"),
+        (-4, "num_landmarks=-4 has to be a whole number"),
+        (True, "num_landmarks=True has to be a whole number"),
+        (4.0, "num_landmarks=4.0 has to be a whole number"),
+        ("49", "num_landmarks='49' has to be a whole number"),
+        (100, r"num_landmarks=100 \(10x10\) is larger than a stage's grid of 9x12 tokens; use at most 81"),
+    ],
+)
+def test_unfit_numbers_of_landmarks_are_errors(m, message):
+    with pytest.raises(SettingError, match=message):
+        landmark_side(m, (9, 12))
+
+
+def test_landmark_side():
+    assert [landmark_side(m, (9, 12)) for m in (1, 4, 81)] == [1, 2, math.isqrt(81)]
+
+
+def test_an_unknown_sampling_lists_the_known_ones():
+    with pytest.raises(SettingError, match=r"sampling='max' is not known; it is one of conv, avgpool, random, first\."):
+        LandmarkSampler(8, (8, 8), 4, "max")

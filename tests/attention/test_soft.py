@@ -1,0 +1,201 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from soft.attention.gaussian import gaussian_kernel
+from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
+from soft.attention.soft import NormalisedSoftAttention, SoftAttention
+from soft.errors import SettingError
+from tests.golden import TOLERANCE, fill, golden, image, relative_error
+
+BOTH = pytest.mark.parametrize("attention", [SoftAttention, NormalisedSoftAttention], ids=["plain", "normalised"])
+
+# case: (class, batch, grid, heads, convolution of V)
+CASES = {
+    "attn_stage1": (SoftAttention, 2, (16, 16), 2, 9),
+    "attn_stage3": (SoftAttention, 2, (14, 14), 3, 3),
+    "attn_norm": (NormalisedSoftAttention, 2, (14, 14), 3, 3),
+}
+OFFICIAL = {
+    "Qlandmark_op.weight": "landmarks.conv.weight",
+    "Qnorm_act.0.weight": "landmarks.norm.weight",
+    "Qnorm_act.0.bias": "landmarks.norm.bias",
+    "conv.weight": "local.weight",
+}
+
+
+def golden_attention(case: str, dtype: torch.dtype):
+    """The case's module with the golden weights, and its Q and V (B, h, N, 32)."""
+    cls, batch, grid, heads, conv_size = CASES[case]
+    module = cls(32 * heads, heads, grid, conv_size, num_landmarks=16 if case == "attn_stage1" else 49).to(dtype)
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for theirs, ours in OFFICIAL.items():
+            parameters[ours].copy_(fill(f"{case}.{theirs}", tuple(parameters[ours].shape)))
+    shape = (batch, heads, grid[0] * grid[1], 32)
+    q, v = 0.7 * image(1, shape), image(2, shape)
+    return module, q.to(dtype).requires_grad_(), v.to(dtype).requires_grad_()
+
+
+def small(attention=SoftAttention, grid=(8, 8), **options):
+    """Two heads of 8 on a small grid, float64."""
+    torch.manual_seed(0)
+    return attention(16, 2, grid, 3, **{"num_landmarks": 9, **options}).double()
+
+
+def plain_attend(module: SoftAttention, q, v, grid):
+    """SPEC 1.1 to 1.5 (Algorithm 1), head by head and image by image."""
+    out = torch.empty_like(v)
+    filters = module.local.weight
+    for b in range(q.shape[0]):
+        for h in range(q.shape[1]):
+            tokens = q[b, h] / q.shape[-1] ** 0.25
+            landmarks = module.landmarks(tokens[None, None], grid)[0, 0]
+            p, a = gaussian_kernel(tokens, landmarks), gaussian_kernel(landmarks, landmarks)
+            inverse = kernel_inverse(a, module.inverse, module.newton_iters, module.normalised)
+            picture = v[b, h].T.reshape(-1, 1, *grid)
+            local = F.conv2d(picture, filters[h : h + 1], padding=filters.shape[-1] // 2)
+            out[b, h] = p @ inverse @ p.T @ v[b, h] + local.reshape(-1, grid[0] * grid[1]).T
+    return out
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("case", list(CASES))
+def test_golden_output_and_gradients(case, dtype):
+    module, q, v = golden_attention(case, dtype)
+    x = module.attend(q, v, CASES[case][2])
+    (x * image(3, tuple(x.shape)).to(dtype)).sum().backward()
+    found = {"out": x, "grad_q": q.grad, "grad_v": v.grad}
+    found |= {f"grad.{theirs}": module.get_parameter(ours).grad for theirs, ours in OFFICIAL.items()}
+    errors = {name: relative_error(value, golden(f"{case}.{name}")) for name, value in found.items()}
+    assert max(errors.values()) < TOLERANCE[dtype], errors
+
+
+@BOTH
+@pytest.mark.parametrize("inverse", INVERSES)
+@pytest.mark.parametrize("sampling", ["conv", "avgpool", "random", "first"])
+@pytest.mark.parametrize("grid", [(8, 8), (5, 9)], ids=str)
+def test_attend_is_its_plain_definition(attention, inverse, sampling, grid):
+    module = small(attention, grid, inverse=inverse, sampling=sampling)
+    q, v = torch.randn(2, 2, 2, math.prod(grid), 8, dtype=torch.float64)
+    assert relative_error(module.attend(q, v, grid), plain_attend(module, q, v, grid)) < 1e-10
+
+
+@BOTH
+def test_gradients_of_the_whole_module_are_derivatives_where_newton_has_converged(attention):
+    module = small(attention, (4, 4), num_landmarks=4, newton_iters=30)
+    x = 2 * torch.randn(1, 16, 16, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: module(x, (4, 4)), x, fast_mode=True)
+
+
+@BOTH
+def test_forward_is_maps_attend_and_projection(attention):
+    module, x = small(attention), torch.randn(3, 64, 16, dtype=torch.float64)
+    q, v = (linear(x).reshape(3, 64, 2, 8).transpose(1, 2) for linear in (module.q, module.v))
+    heads = module.attend(q, v, (8, 8)).transpose(1, 2).reshape(3, 64, 16)
+    torch.testing.assert_close(module(x, (8, 8)), module.proj(heads))
+
+
+@BOTH
+def test_an_image_does_not_depend_on_its_neighbours(attention):
+    """To float64 rounding, next to an image a thousand times as large and one whose landmarks coincide."""
+    module, x = small(attention), torch.randn(3, 64, 16, dtype=torch.float64)
+    x[1] *= 1000
+    x[2] = 1
+    assert relative_error(module(x, (8, 8))[0], module(x[:1], (8, 8))[0]) < 1e-12
+
+
+def test_residual_is_that_of_the_kernel_between_the_landmarks():
+    module, x = small(newton_iters=4).float(), torch.randn(2, 64, 16)
+    q = module.q(x).reshape(2, 64, 2, 8).transpose(1, 2) * 8**-0.25
+    landmarks = module.landmarks(q, (8, 8))
+    expected = inverse_residual(gaussian_kernel(landmarks, landmarks), iters=4)
+    residual = module.newton_residual(x, (8, 8))
+    assert residual.shape == (2, 2)
+    torch.testing.assert_close(residual, expected, rtol=1e-3, atol=1e-5)
+    assert not residual.requires_grad
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_autocast_gives_finite_outputs_and_gradients(attention, dtype, scale):
+    """|Q| up to 100 from the map itself, on a stage-1 grid: X passes float16's 65504 on the way."""
+    torch.manual_seed(0)
+    module = attention(64, 2, (56, 56), 9)
+    with torch.no_grad():
+        module.q.weight.copy_(torch.eye(64))
+    x = torch.randn(1, 3136, 64)
+    x = (scale * x / x.abs().max()).requires_grad_()
+    with torch.autocast("cpu", dtype=dtype):
+        out = module(x, (56, 56))
+    out.float().square().mean().backward()
+    assert torch.isfinite(out).all()
+    for parameter in (x, *module.parameters()):
+        assert torch.isfinite(parameter.grad).all()
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_attend_takes_half_precision_and_works_in_float32(attention, dtype):
+    module = attention(64, 2, (8, 8), 3, num_landmarks=16)
+    q, v = torch.randn(2, 1, 2, 64, 32).to(dtype).requires_grad_(True)
+    with torch.autocast("cpu", dtype=dtype):
+        x = module.attend(100 * q / q.abs().max(), v, (8, 8))
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(x, module.attend((100 * q / q.abs().max()).float(), v.float(), (8, 8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_the_inverse_sees_float32_under_autocast(dtype, monkeypatch):
+    seen = []
+
+    def inverse(a, *args):
+        seen.append((a.dtype, torch.is_autocast_enabled("cpu")))
+        return kernel_inverse(a, *args)
+
+    monkeypatch.setattr("soft.attention.soft.kernel_inverse", inverse)
+    with torch.autocast("cpu", dtype=dtype):
+        small().float()(torch.randn(1, 64, 16), (8, 8))
+    assert seen == [(torch.float32, False)]
+
+
+def test_float16_autocast_survives_sums_beyond_its_range():
+    module = small(grid=(16, 16)).float()
+    with torch.no_grad():
+        module.q.weight.zero_()
+        module.v.weight.copy_(1000 * torch.eye(16))
+    x = torch.ones(1, 256, 16)
+    with torch.autocast("cpu", dtype=torch.float16):
+        out = module(x, (16, 16))
+    assert torch.isfinite(out).all()
+    assert relative_error(out, module(x, (16, 16))) < 1e-2
+
+
+def test_a_model_of_half_precision_weights_keeps_its_type():
+    module = small().bfloat16()
+    assert module(torch.randn(1, 64, 16, dtype=torch.bfloat16), (8, 8)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"newton_iters": 0}, "newton_iters=0 has to be a whole number of at least 1"),
+        ({"newton_iters": 2.5}, "newton_iters=2.5 has to be a whole number"),
+        ({"newton_iters": True}, "newton_iters=True has to be a whole number"),
+        ({"inverse": "lu"}, r"inverse='lu' is not known; it is one of newton, cholesky, svd\."),
+        ({"sampling": "max"}, "sampling='max' is not known"),
+        ({"num_landmarks": 10}, "num_landmarks=10 is not a square number"),
+    ],
+    ids=str,
+)
+def test_unfit_options_are_errors(options, message):
+    with pytest.raises(SettingError, match=message):
+        small(**options)
+
+
+def test_a_width_that_does_not_divide_over_the_heads_is_an_error():
+    with pytest.raises(SettingError, match="width of 16 does not divide over num_heads=3"):
+        SoftAttention(16, 3, (8, 8), 3, 9)

@@ -1,0 +1,170 @@
+"""The loaders of a run: the same batches on any layout, and a wrong setting is a sentence."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from soft.data.datamodule import ImageDataModule
+from soft.data.datasets import BUILDERS
+from soft.errors import SettingError
+
+
+class FakeTrainer(SimpleNamespace):
+    """What the data module asks a trainer that has not started."""
+
+    def __init__(self, world_size=1, global_rank=0, accumulate_grad_batches=1, num_devices=1):
+        idle = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0, started=0)))
+        super().__init__(
+            world_size=world_size,
+            global_rank=global_rank,
+            accumulate_grad_batches=accumulate_grad_batches,
+            num_devices=num_devices,
+            fit_loop=idle,
+        )
+
+
+def ready(data: ImageDataModule, trainer=None) -> ImageDataModule:
+    data.trainer = trainer
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def batches(data: ImageDataModule, epoch: int) -> list[list[torch.Tensor]]:
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def same(first, second) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(torch.equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def test_batches_do_not_depend_on_workers_and_change_with_seed_and_epoch(make):
+    alone, helped = ready(make(batch_size=256)), ready(make(batch_size=256, num_workers=2))
+    epoch_1 = batches(alone, 1)
+
+    assert len(epoch_1) == alone.steps_per_epoch == 5
+    assert same(epoch_1, batches(helped, 1))
+    assert not same(epoch_1, batches(alone, 2))
+    assert not same(epoch_1, batches(ready(make(batch_size=256, seed=4)), 1))
+
+
+@pytest.mark.parametrize(("world", "accumulated"), [(2, 1), (1, 2), (2, 4)])
+def test_a_step_holds_the_same_augmented_images_on_any_layout(make, world, accumulated):
+    whole = next(iter(ready(make()).train_dataloader()))
+    parts = []
+    loaders = [iter(ready(make(), FakeTrainer(world, rank, accumulated)).train_dataloader()) for rank in range(world)]
+    for _ in range(accumulated):
+        parts += [next(loader) for loader in loaders]
+
+    assert same([[torch.cat(column) for column in zip(*parts, strict=True)]], [whole])
+
+
+def test_validation_sees_each_image_once_on_any_number_of_devices(make):
+    alone = torch.cat([labels for _, labels in ready(make()).val_dataloader()])
+    ranks = [
+        torch.cat([labels for _, labels in ready(make(), FakeTrainer(7, rank)).val_dataloader()]) for rank in range(7)
+    ]
+
+    assert sum(map(len, ranks)) == len(alone) == 360
+    assert all(torch.equal(labels, alone[rank::7]) for rank, labels in enumerate(ranks))
+
+
+class WorkerThreads(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return torch.get_num_threads(), index
+
+
+def test_workers_use_one_thread_each(make):
+    data = ready(make(num_workers=1))
+    data._sets.val, data.val_size = WorkerThreads(), 2
+    loader = data.val_dataloader()
+    loader.dataset.transform = int
+
+    assert next(iter(loader))[0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("cores", "devices", "workers"), [(2, 1, 2), (64, 1, 8), (16, 8, 2), (4, 8, 0)])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
+def test_workers_share_the_cores(make, monkeypatch, cores, devices, workers):
+    monkeypatch.setattr("soft.data.datamodule._cores", lambda: cores)
+    loader = ready(make(num_workers=None), FakeTrainer(num_devices=devices)).train_dataloader()
+
+    assert loader.num_workers == workers
+    assert loader.persistent_workers == (workers > 0)
+
+
+def test_setup_reads_the_data_once(make, monkeypatch):
+    data = ready(make())
+    monkeypatch.setitem(BUILDERS, "digits", None)
+    data.setup("fit")
+
+    assert data.train_size == 1437
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("dataset", "mnist", "data.dataset=mnist must be one of digits, fashion_mnist"),
+        ("img_size", "abc", "data.img_size=abc must be a whole number of pixels"),
+        ("img_size", [32], "data.img_size=[32] must be"),
+        ("img_size", [32, 0], "data.img_size=[32, 0] must be"),
+        ("img_size", 32.0, "data.img_size=32.0 must be"),
+        ("num_classes", 0, "data.num_classes=0 must be a whole number of at least 1"),
+        ("mean", [0.5], "data.mean=[0.5] must be a list of 3 numbers from 0 to 1"),
+        ("mean", [128, 128, 128], "data.mean=[128, 128, 128] must be"),
+        ("std", [0.2, 0.2, 0], "data.std=[0.2, 0.2, 0] must be"),
+        ("std", 0.2, "data.std=0.2 must be"),
+        ("crop_pct", 0, "data.crop_pct=0 must be a number from 0.01 to 1"),
+        ("crop_pct", 90, "data.crop_pct=90 must be"),
+        ("interpolation", "random", "data.interpolation=random must be one of bilinear, bicubic"),
+        ("hflip", -1, "data.hflip=-1 must be"),
+        ("batch_size", 0, "data.batch_size=0 must be a whole number of at least 1"),
+        ("batch_size", True, "data.batch_size=True must be"),
+        ("batch_size", 64.5, "data.batch_size=64.5 must be"),
+        ("val_batch_size", "many", "data.val_batch_size=many must be"),
+        ("num_workers", -1, "data.num_workers=-1 must be a whole number of at least 0"),
+        ("seed", -1, "seed=-1 must be a whole number of at least 0"),
+        ("root", "somewhere", "data.dataset=digits and the other data settings do not fit: got an unexpected keyword"),
+    ],
+)
+def test_a_wrong_setting_is_named(make, setting, value, message):
+    with pytest.raises(SettingError) as caught:
+        make(**{setting: value})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_data_set_with_files_needs_a_root(make):
+    with pytest.raises(SettingError, match="missing a required argument: 'root'"):
+        make(dataset="imagenet")
+
+
+def test_a_wrong_number_of_classes_is_an_error_and_none_takes_what_is_there(make):
+    with pytest.raises(SettingError, match=r"data\.num_classes=7, but digits has 10 classes"):
+        make(num_classes=7).setup()
+    assert ready(make(num_classes=None)).num_classes == 10
+
+
+def test_a_batch_larger_than_the_data_is_an_error(make):
+    data = ready(make(batch_size=1438))
+
+    for ask in (lambda: data.steps_per_epoch, data.train_dataloader):
+        with pytest.raises(SettingError, match=r"data\.batch_size=1438 is more than the 1437 training images"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "advice"), [(100, "a multiple of 32, such as 96 or 128"), (20, "a multiple of 32, such as 32.")]
+)
+def test_a_batch_that_does_not_divide_lists_those_that_do(make, batch_size, advice):
+    data = ready(make(batch_size=batch_size), FakeTrainer(world_size=8, accumulate_grad_batches=4))
+
+    with pytest.raises(SettingError, match=f"^data.batch_size={batch_size} is the global batch") as caught:
+        data.train_dataloader()
+    assert advice in str(caught.value)

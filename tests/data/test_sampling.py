@@ -1,0 +1,124 @@
+"""Order and randomness are functions of position; every layout of a step holds the same images."""
+
+import random
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+
+from soft.data.sampling import EpochSampler, ShardSampler, TransformedImages, seed_position
+
+SIZE, GLOBAL_BATCH, SEED = 103, 24, 5
+
+
+def epoch_of(world: int, accumulated: int, epoch: int = 0, seed: int = SEED) -> list[list[list[int]]]:
+    """Indices as [rank][micro-batch][image]."""
+    share = GLOBAL_BATCH // (world * accumulated)
+    ranks = []
+    for rank in range(world):
+        sampler = EpochSampler(SIZE, seed, GLOBAL_BATCH, share, world, rank)
+        sampler.set_epoch(epoch)
+        positions = list(sampler)
+        assert len(positions) == len(sampler)
+        assert {e for e, _ in positions} == {epoch}
+        indices = [index for _, index in positions]
+        ranks.append([indices[i : i + share] for i in range(0, len(indices), share)])
+    return ranks
+
+
+def steps_of(ranks: list[list[list[int]]], accumulated: int) -> list[list[int]]:
+    """Each optimiser step's indices, micro-batch by micro-batch and rank by rank."""
+    rounds = [flat(micro_batches) for micro_batches in zip(*ranks, strict=True)]
+    return [flat(rounds[i : i + accumulated]) for i in range(0, len(rounds), accumulated)]
+
+
+def flat(lists) -> list[int]:
+    return list(chain.from_iterable(lists))
+
+
+@pytest.mark.parametrize(("world", "accumulated"), [(1, 1), (1, 4), (2, 1), (3, 2), (4, 3), (8, 3)])
+def test_every_layout_takes_the_same_images_in_each_step(world, accumulated):
+    alone = steps_of(epoch_of(1, 1), 1)
+    split = steps_of(epoch_of(world, accumulated), accumulated)
+
+    assert split == alone
+    assert len(split) == SIZE // GLOBAL_BATCH
+    assert {len(step) for step in split} == {GLOBAL_BATCH}
+
+
+def test_no_image_comes_twice_in_an_epoch_and_the_rest_is_dropped():
+    indices = flat(steps_of(epoch_of(1, 1), 1))
+
+    assert len(set(indices)) == len(indices) == 96
+    assert set(indices) <= set(range(SIZE))
+
+
+def test_order_follows_from_seed_and_epoch():
+    assert epoch_of(2, 1, epoch=3) == epoch_of(2, 1, epoch=3)
+    assert epoch_of(2, 1, epoch=3) != epoch_of(2, 1, epoch=4)
+    assert epoch_of(2, 1, seed=6) != epoch_of(2, 1, seed=7)
+
+
+def test_start_leaves_out_what_was_done_in_that_epoch_only():
+    whole = EpochSampler(SIZE, SEED, GLOBAL_BATCH, per_device_batch=12, num_replicas=2)
+    rest = EpochSampler(SIZE, SEED, GLOBAL_BATCH, per_device_batch=12, num_replicas=2, start=(2, 3))
+    whole.set_epoch(2)
+
+    assert list(rest) == list(whole)[3 * 12 :]
+    assert len(rest) == len(whole)
+    whole.set_epoch(3)
+    rest.set_epoch(3)
+    assert list(rest) == list(whole)
+
+
+def test_a_split_that_does_not_work_out_is_refused():
+    with pytest.raises(ValueError, match="do not divide 24"):
+        EpochSampler(SIZE, SEED, GLOBAL_BATCH, per_device_batch=7, num_replicas=2)
+
+
+@pytest.mark.parametrize(("size", "world"), [(10, 1), (10, 4), (7, 3), (2, 3)])
+def test_evaluation_sees_each_image_once(size, world):
+    shards = [ShardSampler(size, world, rank) for rank in range(world)]
+
+    assert sorted(flat(shards)) == list(range(size))
+    assert [len(list(shard)) for shard in shards] == [len(shard) for shard in shards]
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def draws() -> tuple:
+    return random.random(), float(np.random.rand()), float(torch.rand(1)), int(torch.randint(2**40, (1,)))
+
+
+def draws_at(*position: int) -> tuple:
+    seed_position(*position)
+    return draws()
+
+
+def test_a_position_fixes_all_three_generators():
+    here = draws_at(1, 2, 3)
+    draws()
+
+    assert draws_at(1, 2, 3) == here
+
+
+@pytest.mark.parametrize("other", [(1, 2, 4), (1, 3, 3), (2, 2, 3), (2, 1, 3), (1, 2), (1, 2, 3, 0)])
+def test_positions_do_not_share_randomness(other):
+    assert all(a != b for a, b in zip(draws_at(1, 2, 3), draws_at(*other), strict=True))
+
+
+def test_images_are_seeded_before_they_are_loaded_and_transformed():
+    class Noise:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return random.random(), index
+
+    images = TransformedImages(Noise(), lambda noise: (noise, float(torch.rand(1))), seed=4)
+
+    first = images[(0, 1)]
+    assert images[(0, 1)] == first
+    assert images[(1, 1)] != first
+    assert images[1] != images[1], "a plain index leaves the generators alone"
+    assert images[1][1] == 1

@@ -1,0 +1,42 @@
+"""Runs the entry points as a user does."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str, cwd: Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess:
+    """`python src/...` in `cwd`, so that outputs land there; fails with the output if the exit code is another."""
+    script, *rest = arguments
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src" / script), *rest],
+        cwd=cwd,
+        env={**env, **environment},
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+    assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def read_csv(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics.csv."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def values(rows: list[dict[str, str]], name: str) -> list[float]:
+    """What was logged under `name`, in order."""
+    return [float(row[name]) for row in rows if row.get(name)]
+
+
+def only_run(folder: Path) -> Path:
+    """The folder of the one run below `folder`."""
+    (config,) = folder.rglob("config.yaml") if folder.is_dir() else ()
+    return config.parent

@@ -1,0 +1,97 @@
+"""What a user gets for a mistake: one or two sentences that name the way out, no traceback, exit code 2."""
+
+import pytest
+
+from tests.end_to_end.command import run
+
+CASES = {
+    "unknown model": (["model=soft_mediun"], ["model=soft_mediun", "did you mean soft_medium", "soft_tiny"]),
+    "unknown attention": (["model/attention=sofd"], ["model/attention=sofd", "did you mean soft"]),
+    "unknown group": (["mode=soft_tiny"], ["mode is not a setting", "model"]),
+    "unknown key": (["optimizer.lrr=1e-3"], ["optimizer.lrr is not a setting", "optimizer.lr"]),
+    "key of another group": (["epochs=3"], ["epochs is not a setting", "schedule.epochs"]),
+    "wrong type": (["schedule.epochs=many"], ["schedule.epochs=many", "whole number"]),
+    "not an override": (["schedule.epochs 3=x"], ["key=value"]),
+    "no iterations": (["model.attention.newton_iters=0"], ["newton_iters=0", "at least 1"]),
+    "not a square": (["model.attention.num_landmarks=10"], ["num_landmarks=10", "9 and 16"]),
+    "more landmarks than tokens": (["model.attention.num_landmarks=25"], ["num_landmarks=25", "4x4", "at most 16"]),
+    "unknown sampling": (["model.attention.sampling=max"], ["sampling='max'", "conv, avgpool, random, first"]),
+    "unknown inverse": (["model.attention.inverse=lu"], ["inverse='lu'", "newton, cholesky, svd"]),
+    "negative rate": (["optimizer.lr=-1"], ["optimizer.lr=-1", "above 0"]),
+    "warm-up too long": (["schedule.warmup_epochs=90"], ["schedule.warmup_epochs=90", "schedule.epochs=30"]),
+    "batch that does not divide": (["trainer=cpu_ddp", "data.batch_size=63"], ["data.batch_size=63", "62, 64"]),
+    "batch above the data": (["data.batch_size=2048"], ["data.batch_size=2048", "1437"]),
+    "odd mixup batch": (["augment.mixup=0.8", "data.batch_size=63"], ["63", "even"]),
+    "more processes than cores": (["trainer=cpu", "trainer.devices=4096"], ["trainer.devices=4096", "cpu_ddp"]),
+    "missing checkpoint": (["resume=nowhere.ckpt"], ["resume=nowhere.ckpt", "not a file"]),
+    "wandb mode": (["logger=wandb", "logger.wandb.mode=ofline"], ["ofline", "offline"]),
+    "missing data root": (["data=imagenet", "data.root=nowhere"], ["data.root=nowhere", "$IMAGENET_ROOT"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "texts"), CASES.values(), ids=CASES)
+def test_message(arguments, texts, tmp_path):
+    done = run("train.py", *arguments, cwd=tmp_path, expect=2)
+    _check(done, texts)
+
+
+def _check(done, texts):
+    message = done.stderr.strip()
+    assert "Traceback" not in message
+    assert message.startswith("ERROR: ")
+    assert len(message.splitlines()) == 1, message
+    for text in texts:
+        assert text in message, message
+
+
+def _tree(tmp_path, *folders):
+    for folder in folders:
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        if folder.count("/"):
+            from PIL import Image
+
+            Image.new("RGB", (32, 32)).save(tmp_path / "data" / folder / "1.JPEG")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("folders", "texts"),
+    [
+        (["."], ["data.root", "empty"]),
+        (["train/a", "train/b"], ["val"]),
+        (["train/a", "train/b", "val/a", "val/c"], ["b", "c"]),
+    ],
+    ids=["empty", "no validation", "classes differ"],
+)
+def test_broken_imagenet_tree(folders, texts, tmp_path):
+    root = _tree(tmp_path, *folders)
+    _check(run("train.py", "data=imagenet", f"data.root={root}", cwd=tmp_path, expect=2), texts)
+
+
+def test_v100_recipe_on_a_machine_without_them(tmp_path):
+    import torch
+
+    if torch.cuda.device_count() >= 8:
+        pytest.skip("this machine has eight GPUs")
+    done = run("train.py", "model=soft_medium", "trainer=v100_ddp", cwd=tmp_path, expect=2)
+    _check(done, ["trainer=v100_ddp", "8 V100 GPUs", "trainer=auto"])
+    if "sm_70" not in (torch._C._cuda_getArchFlags() or ""):
+        assert "torch==2.14.*" in done.stderr
+        assert "cu126" in done.stderr
+
+
+def test_traceback_on_request(tmp_path):
+    done = run("train.py", "model.attention.newton_iters=0", cwd=tmp_path, expect=1, HYDRA_FULL_ERROR="1")
+    assert "Traceback" in done.stderr
+    assert "newton_iters=0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [(None, ["no checkpoint file"]), (b"not a checkpoint", ["bad.ckpt", "damaged"])],
+    ids=["missing", "damaged"],
+)
+def test_evaluate_refuses(content, texts, tmp_path):
+    if content:
+        (tmp_path / "bad.ckpt").write_bytes(content)
+    _check(run("evaluate.py", "checkpoint=bad.ckpt", cwd=tmp_path, expect=2), texts)

@@ -1,0 +1,257 @@
+"""`python src/train.py`, its files and its screen."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from tests.end_to_end.command import read_csv, run, values
+
+TINY = ("data=fake", "data.train_images=64", "data.val_images=20", "data.batch_size=16", "schedule.epochs=2")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """One epoch on the real digits: (run folder, what was printed)."""
+    cwd = tmp_path_factory.mktemp("digits")
+    done = run(
+        "train.py",
+        "schedule.epochs=1",
+        "schedule.warmup_epochs=0",
+        "trainer.log_every_n_steps=2",
+        "output_dir=run",
+        "hydra.run.dir=run",
+        cwd=cwd,
+    )
+    return cwd / "run", done
+
+
+def test_run_folder_holds_everything(digits):
+    folder, _ = digits
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["attention"]["num_landmarks"] == 9
+    assert config["schedule"]["epochs"] == 1
+    assert "[INFO]" in (folder / "train.log").read_text()
+    assert Image.open(folder / "curves.png").size[0] >= 1000
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_metrics_have_the_fields_names(digits):
+    rows = read_csv(digits[0])
+    for name in (
+        "train/loss",
+        "lr",
+        "grad_norm",
+        "images_per_second",
+        "val/loss",
+        "val/top1",
+        "val/top5",
+        "val_raw/top1",
+    ):
+        assert values(rows, name), name
+    for stage in (1, 2, 3):
+        (residual,) = values(rows, f"newton/residual_stage{stage}")
+        assert 0 <= residual < 1
+    assert 10 < values(rows, "val/top1")[0] <= values(rows, "val/top5")[0] <= 100
+    assert len(values(rows, "train/loss")) == 11  # every second of 22 steps
+
+
+def test_checkpoint_is_plain_and_holds_both_weights(digits):
+    checkpoint = torch.load(digits[0] / "checkpoints" / "last.ckpt", weights_only=True)
+    raw = checkpoint["state_dict"]["model.head.weight"]
+    average = checkpoint["state_dict"]["ema.module.head.weight"]
+    assert raw.shape == average.shape
+    assert not torch.equal(raw, average)
+    assert checkpoint["recipe"]["model"]["name"] == "soft_pico"
+    assert checkpoint["global_step"] == 22
+
+
+def test_screen_tells_before_and_after(digits):
+    out = digits[1].stdout
+    for text in (
+        "soft_pico, 1.27 M parameters",
+        "1,437 training",
+        "64 = 1 cpu x 64",
+        "0.001 (base 0.016",
+        "1 epochs, 22 steps",
+    ):
+        assert text in out
+    assert "best val/top1" in out
+    assert "python src/evaluate.py checkpoint=run/checkpoints/best.ckpt" in out
+    (line,) = [line for line in digits[1].stderr.splitlines() if line.startswith("epoch 1/1")]
+    for text in ("loss", "top-1", "img/s", "left"):
+        assert text in line
+    assert "Warning" not in digits[1].stderr
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_evaluate_gives_the_logged_top1(digits, name):
+    folder, _ = digits
+    run("evaluate.py", f"checkpoint=run/checkpoints/{name}.ckpt", f"hydra.run.dir={name}", cwd=folder.parent)
+    result = yaml.safe_load((folder.parent / name / "evaluation.json").read_text())
+    rows = read_csv(folder)
+    assert result["top1"] == pytest.approx(values(rows, "val/top1")[-1], abs=1e-9)
+    assert result["loss"] == pytest.approx(values(rows, "val/loss")[-1], rel=1e-6)
+    assert result["images"] == 360
+
+
+def test_evaluate_raw_weights(digits):
+    folder, _ = digits
+    run("evaluate.py", "checkpoint=run/checkpoints/last.ckpt", "weights=raw", "hydra.run.dir=raw", cwd=folder.parent)
+    result = yaml.safe_load((folder.parent / "raw" / "evaluation.json").read_text())
+    assert result["top1"] == pytest.approx(values(read_csv(folder), "val_raw/top1")[-1], abs=1e-9)
+
+
+def test_same_seed_same_metrics(tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        run(
+            "train.py",
+            *TINY,
+            "augment=paper",
+            "model.drop_path_rate=0.1",
+            "trainer.log_every_n_steps=1",
+            f"seed={seed}",
+            f"hydra.run.dir={name}",
+            cwd=tmp_path,
+        )
+
+    def without_times(name):
+        return [
+            {key: value for key, value in row.items() if key != "images_per_second"}
+            for row in read_csv(tmp_path / name)
+        ]
+
+    assert without_times("a") == without_times("b")
+    assert without_times("a") != without_times("c")
+
+
+def test_resume_goes_on(tmp_path):
+    run("train.py", *TINY, "hydra.run.dir=whole", cwd=tmp_path)
+    run("train.py", *TINY, "trainer.max_epochs=1", "hydra.run.dir=first", cwd=tmp_path)
+    run("train.py", *TINY, "resume=first/checkpoints/last.ckpt", "hydra.run.dir=second", cwd=tmp_path)
+    whole, second = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "second")
+    )
+    assert second["global_step"] == whole["global_step"] == 8
+    for key, value in whole["state_dict"].items():
+        torch.testing.assert_close(second["state_dict"][key], value, rtol=0, atol=0)
+
+
+def test_multirun_gives_every_run_its_folder(tmp_path):
+    run(
+        "train.py",
+        "-m",
+        "model.attention.num_landmarks=4,9,16",
+        "model.attention.newton_iters=5,20",
+        *TINY,
+        "schedule.epochs=1",
+        "hydra.sweep.dir=sweep",
+        cwd=tmp_path,
+    )
+    configs = [yaml.safe_load(path.read_text()) for path in (tmp_path / "sweep").glob("*/config.yaml")]
+    seen = {(c["model"]["attention"]["num_landmarks"], c["model"]["attention"]["newton_iters"]) for c in configs}
+    assert seen == {(m, t) for m in (4, 9, 16) for t in (5, 20)}
+    for number in range(6):
+        folder = tmp_path / "sweep" / str(number)
+        assert values(read_csv(folder), "val/top1")
+        assert (folder / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.fixture
+def imagenet_tree(tmp_path):
+    """train/ and val/ of two classes, with the oddities of the real ImageNet."""
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    for split, count in (("train", 8), ("val", 4)):
+        for label, photo in enumerate(photos):
+            folder = tmp_path / "imagenet" / split / f"n{label:08d}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image = photo.crop((number, number, 500 + number, 375 + number))
+                mode = ("RGB", "L", "CMYK", "PNG")[number % 4]
+                if mode == "PNG":
+                    image.save(folder / f"{number}.JPEG", format="PNG")
+                else:
+                    image.convert(mode).save(folder / f"{number}.JPEG", format="JPEG")
+    return tmp_path / "imagenet"
+
+
+def test_imagenet_tree_with_the_paper_recipe_and_wandb(imagenet_tree, tmp_path):
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    done = run(
+        "train.py",
+        "model=soft_tiny",
+        f"data.root={imagenet_tree}",
+        "data.batch_size=4",
+        "trainer.max_steps=3",
+        "data.num_workers=1",
+        "logger=wandb",
+        "trainer.log_every_n_steps=1",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
+    assert "16 training and 8 validation images, 2 classes, 224x224 px" in done.stdout
+    assert "Note:" in done.stdout  # this is not ImageNet-1K
+    rows = read_csv(tmp_path / "run")
+    assert len(values(rows, "train/loss")) == 3
+    assert values(rows, "val/top1")
+
+    (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    store = DataStore()
+    store.open_for_scan(str(path))
+    config, history, summary = {}, set(), {}
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        for item in [*record.run.config.update, *record.config.update]:
+            config[item.key or ".".join(item.nested_key)] = item.value_json
+        history |= {item.key or ".".join(item.nested_key) for item in record.history.item}
+        summary |= {item.key or ".".join(item.nested_key): item.value_json for item in record.summary.update}
+    assert "soft_tiny" in str(config)
+    assert {"train/loss", "val/top1", "lr"} <= history
+    assert any(key.startswith("val/top1") for key in summary)
+
+
+def test_wandb_disabled_and_tensorboard_missing_are_no_trouble(tmp_path):
+    run(
+        "train.py",
+        *TINY,
+        "schedule.epochs=1",
+        "logger=wandb",
+        "logger.wandb.mode=disabled",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
+    assert not list((tmp_path / "run").glob("wandb/offline-run-*"))
+    shutil.rmtree(tmp_path / "run")
+
+
+def test_precision_and_accumulation(tmp_path):
+    run(
+        "train.py",
+        *TINY,
+        "schedule.epochs=1",
+        "trainer.precision=bf16-mixed",
+        "trainer.max_batch_per_device=4",
+        "trainer.log_every_n_steps=1",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
+    losses = values(read_csv(tmp_path / "run"), "train/loss")
+    assert np.isfinite(losses).all()
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    """DDP over gloo: as many steps as one process takes, and one set of files."""
+    run("train.py", *TINY, "trainer=cpu_ddp", "trainer.log_every_n_steps=1", "hydra.run.dir=two", cwd=tmp_path)
+    rows = read_csv(tmp_path / "two")
+    assert len(values(rows, "grad_norm")) == 8
+    checkpoint = torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 8

@@ -1,0 +1,81 @@
+import pytest
+import timm
+import torch
+
+import soft
+from soft.errors import SettingError
+from soft.models import SoftTransformer
+
+# SPEC: the released code's own counts; small is the paper's 24M model, small_39m the released file's layout.
+PARAMETERS = {
+    "tiny": 13_069_056,
+    "small": 24_110_092,
+    "small_39m": 38_858_462,
+    "medium": 45_812_707,
+    "large": 64_700_646,
+    "huge": 87_108_273,
+}
+NAMES = {f"soft_{size}" for size in PARAMETERS} | {f"soft_norm_{size}" for size in PARAMETERS if size != "small_39m"}
+
+
+def shell(name: str, **options: object) -> SoftTransformer:
+    """A model without weights: shapes only, so that the largest costs nothing."""
+    with torch.device("meta"):
+        return timm.create_model(name, **options).eval()
+
+
+def test_names():
+    assert set(timm.list_models("soft_*")) == NAMES | {"soft_pico"}
+    assert soft.models.SoftTransformer is SoftTransformer
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_parameter_counts(name):
+    count = sum(parameter.numel() for parameter in shell(name).parameters())
+    assert count == PARAMETERS[name.removeprefix("soft_").removeprefix("norm_")]
+
+
+def test_pico_is_small():
+    assert sum(parameter.numel() for parameter in shell("soft_pico").parameters()) < 1_500_000
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_heads_are_32_wide_and_the_name_gives_the_attention(name):
+    for stage in shell(name).stages[:3]:
+        for block in stage.blocks:
+            assert block.attn.q.in_features == 32 * block.attn.num_heads
+            assert block.attn.normalised == name.startswith("soft_norm_")
+            assert block.attn.newton_iters == 20
+            assert block.attn.inverse == "newton"
+
+
+def test_arguments_reach_the_attention():
+    options = {"num_landmarks": 25, "newton_iters": 10, "sampling": "avgpool", "inverse": "svd"}
+    model = shell("soft_tiny", attention="soft_norm", **options)
+    for stage in model.stages[:3]:
+        attention = stage.blocks[0].attn
+        assert attention.normalised
+        assert (attention.newton_iters, attention.inverse) == (10, "svd")
+        assert (attention.landmarks.num_landmarks, attention.landmarks.sampling) == (25, "avgpool")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attention": "sotf"}, "attention='sotf' is not known; it is one of soft, soft_norm"),
+        ({"num_landmarks": 50}, "num_landmarks=50 is not a square number; the nearest are 49 and 64"),
+        ({"num_landmarks": 400}, r"num_landmarks=400 \(20x20\) is larger than a stage's grid of 14x14 tokens"),
+        ({"newton_iters": 0}, "newton_iters=0"),
+        ({"sampling": "max"}, "sampling='max' is not known; it is one of conv, avgpool, random, first"),
+        ({"inverse": "lu"}, "inverse='lu' is not known; it is one of newton, cholesky, svd"),
+        ({"global_pool": "max"}, "global_pool='max' is not known; it is one of 'token', 'avg' or '' "),
+        ({"drop_rate": 1.0}, "drop_rate=1.0 has to be a number from 0 up to, but not including, 1"),
+        ({"drop_path_rate": -0.1}, "drop_path_rate=-0.1 has to be a number from 0"),
+        ({"drop_path_rate": "0.1"}, "drop_path_rate='0.1' has to be a number from 0"),
+        ({"landmarks": 49}, "attention='soft' has no option 'landmarks'; its options are num_landmarks, newton_iters"),
+    ],
+    ids=str,
+)
+def test_unfit_arguments_are_errors_that_name_the_fit_ones(options, message):
+    with pytest.raises(SettingError, match=message):
+        shell("soft_tiny", **options)
