@@ -26,6 +26,10 @@ CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
 # Sibling modules, Hydra plugins and the library are found however the entry point is started.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+# OpenMP threads sleep while they wait. Spinning, which is the default, makes a step tens of times slower as soon as
+# anything else, such as a loader or a second run, wants one of the cores. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
 

@@ -1,6 +1,10 @@
 """`python src/train.py`, its files and its screen."""
 
+import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,9 +184,6 @@ def imagenet_tree(tmp_path):
 
 
 def test_imagenet_tree_with_the_paper_recipe_and_wandb(imagenet_tree, tmp_path):
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
     done = run(
         "train.py",
         "model=soft_tiny",
@@ -202,19 +203,24 @@ def test_imagenet_tree_with_the_paper_recipe_and_wandb(imagenet_tree, tmp_path):
     assert values(rows, "val/top1")
 
     (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(path))
-    config, history, summary = {}, set(), {}
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        for item in [*record.run.config.update, *record.config.update]:
-            config[item.key or ".".join(item.nested_key)] = item.value_json
-        history |= {item.key or ".".join(item.nested_key) for item in record.history.item}
-        summary |= {item.key or ".".join(item.nested_key): item.value_json for item in record.summary.update}
-    assert "soft_tiny" in str(config)
-    assert {"train/loss", "val/top1", "lr"} <= history
-    assert any(key.startswith("val/top1") for key in summary)
+    # W&B's own reader.
+    reader = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json"]
+    summary = json.loads(
+        subprocess.run([*reader, "--summary", path], capture_output=True, text=True, check=True).stdout
+    )
+    lines = subprocess.run([*reader, path], capture_output=True, text=True, check=True).stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    assert summary["config"]["model"]["name"] == "soft_tiny"
+    assert summary["config"]["derived"]["lr_scaled"] == pytest.approx(1e-3 * 4 / 1024)
+    history = [record["history"]["item"] for record in records if record["type"] == "history"]
+    losses = [item["train/loss"] for item in history if "train/loss" in item]
+    assert losses == pytest.approx(values(rows, "train/loss"))
+    (top1,) = [item["val/top1"] for item in history if "val/top1" in item]
+    (best,) = [
+        r["summary"]["update"]["val/top1"] for r in records if "val/top1" in r.get("summary", {}).get("update", {})
+    ]
+    assert best == {"max": top1}
+    assert records[-1]["exit"]["exit_code"] == 0
 
 
 def test_wandb_disabled_and_tensorboard_missing_are_no_trouble(tmp_path):

@@ -60,8 +60,8 @@ def to_soft_keys(
     ours = {_rename(key, official=False) or key: value for key, value in ours.items()}
     # The authors keep q apart from k and v in stage 4; timm's block holds the three in one map.
     for key in [key for key in ours if ".attn.kv." in key]:
-        q = ours.pop(key.replace(".attn.kv.", ".attn.q."))
-        ours[key.replace(".attn.kv.", ".attn.qkv.")] = torch.cat([q, ours.pop(key)])
+        if (q := key.replace(".attn.kv.", ".attn.q.")) in ours:
+            ours[key.replace(".attn.kv.", ".attn.qkv.")] = torch.cat([ours.pop(q), ours.pop(key)])
     return ours
 
 
@@ -170,7 +170,7 @@ def fit_to_model(state_dict: Mapping[str, Tensor], model: nn.Module, strict: boo
     parts = (("missing", missing), ("unknown", extra), ("of another shape", shapes))
     message = "; ".join(f"{len(found)} {what} ({_first_few(found)})" for what, found in parts if found)
     hint = ""
-    if any(".landmarks.conv." in key for key in misshaped):
+    if all(".landmarks.conv." in key for key in problems):
         hint = " Landmark windows follow from img_size and num_landmarks; models run on inputs of any other size too."
     raise SettingError(f"The weights do not fit the model; keys: {message}.{hint}")
 
@@ -179,8 +179,9 @@ def _fit_position_embedding(embedding: Tensor, stage: nn.Module) -> Tensor:
     """Position embedding on the stage's grid; unchanged where it does not come from a square grid."""
     own = stage.pos_embed.shape
     prefix = own[1] - stage.grid[0] * stage.grid[1]
-    side = math.isqrt(embedding.shape[1] - prefix)
-    if embedding.shape == own or side * side != embedding.shape[1] - prefix:
+    tokens = embedding.shape[1] - prefix if embedding.ndim == 3 else 0
+    side = math.isqrt(max(tokens, 0))
+    if embedding.shape == own or side == 0 or side * side != tokens:
         return embedding
     return resize_position_embedding(embedding, (side, side), stage.grid)
 

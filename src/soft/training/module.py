@@ -55,6 +55,7 @@ class ImageClassifier(ImageEvaluator):
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
             raise SettingError(f"ema.decay={ema_decay!r} has to be a number from 0 (off) up to, but not including, 1.")
         self.seed = seed
+        self.steps_per_epoch = steps_per_epoch
         self.recipe = recipe
         self._optimizer = build_optimizer(model, layout.global_batch, **optimizer)
         self._scheduler = build_scheduler(self._optimizer, layout.global_batch, steps_per_epoch, **schedule)
@@ -101,6 +102,12 @@ class ImageClassifier(ImageEvaluator):
             scheduler.step(self.current_epoch + 1)
         else:
             scheduler.step_update(self.global_step)
+
+    def on_fit_start(self) -> None:
+        trainer = self.trainer
+        if 0 < trainer.max_steps < self.steps_per_epoch and trainer.limit_train_batches == 1.0:
+            # Lightning would stop without a validation, and so without a result.
+            trainer.val_check_interval = trainer.max_steps * trainer.accumulate_grad_batches
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         seed_position(self.seed, self.current_epoch, batch_idx, self.global_rank)
