@@ -30,7 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # anything else, such as a loader or a second run, wants one of the cores. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+# Keeps the folders of runs apart that start in the same second; one value in all of a process.
+RUN_ID = secrets.token_hex(2)
+# What the user asked for; the variable itself is set below, for Hydra.
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+
+OmegaConf.register_new_resolver("run_id", lambda: RUN_ID, replace=True)
 
 
 class ConfigError(Exception):
@@ -68,15 +73,15 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                     os.environ["HYDRA_FULL_ERROR"] = full_error
 
         def main() -> None:
-            if os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0"):
+            if FULL_ERROR:
                 return _hydra_main(task, config_name)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would otherwise print, and we print it
             try:
                 return _hydra_main(checked, config_name)
             except KeyboardInterrupt:
                 sys.exit(130)
-            except ExplainedError:
-                sys.exit(2)
+            except ExplainedError:  # jobs of a sweep
+                sys.exit(1)
             except Exception as error:
                 message = explain(error, config_name)
                 if message is None:

@@ -24,7 +24,6 @@ def evaluate(cfg: DictConfig) -> float:
     weights = read_weights(cfg.checkpoint, cfg.weights)
 
     trainer, _ = create_trainer(
-        1,
         name=HydraConfig.get().runtime.choices.trainer,
         enable_checkpointing=False,
         **{key: cfg.trainer[key] for key in HARDWARE},

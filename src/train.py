@@ -67,8 +67,10 @@ def train(cfg: DictConfig) -> float | None:
         for logger in loggers:
             logger.log_hyperparams({**recipe, "derived": facts})
         trainer.fit(module, datamodule, ckpt_path=cfg.resume, weights_only=True)
+    top1 = report.best_top1(trainer)
+    report.write_result(folder, top1, facts, trainer, time.monotonic() - start)
     report.print_result(trainer, folder, time.monotonic() - start)
-    return report.best_top1(trainer)
+    return top1
 
 
 GROUPS = ("model", "data", "optimizer", "schedule", "trainer")

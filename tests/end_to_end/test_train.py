@@ -152,17 +152,54 @@ def test_multirun_gives_every_run_its_folder(tmp_path):
         "model.attention.num_landmarks=4,9,16",
         "model.attention.newton_iters=5,20",
         *TINY,
-        "schedule.epochs=1",
-        "hydra.sweep.dir=sweep",
+        "trainer.max_epochs=1",
         cwd=tmp_path,
     )
-    configs = [yaml.safe_load(path.read_text()) for path in (tmp_path / "sweep").glob("*/config.yaml")]
+    (sweep,) = (tmp_path / "outputs" / "soft_pico-fake").iterdir()
+    configs = [yaml.safe_load(path.read_text()) for path in sweep.glob("*/config.yaml")]
     seen = {(c["model"]["attention"]["num_landmarks"], c["model"]["attention"]["newton_iters"]) for c in configs}
     assert seen == {(m, t) for m in (4, 9, 16) for t in (5, 20)}
     for number in range(6):
+        assert values(read_csv(sweep / str(number)), "val/top1")
+        assert (sweep / str(number) / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_a_failed_job_ends_alone(tmp_path):
+    done = run(
+        "train.py",
+        "-m",
+        "model.attention.num_landmarks=10,4",
+        *TINY,
+        "trainer.max_epochs=1",
+        "hydra.sweep.dir=sweep",
+        cwd=tmp_path,
+        expect=1,
+    )
+    assert "num_landmarks=10 is not a square number" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "1 of 2 runs finished" in done.stdout
+    assert values(read_csv(tmp_path / "sweep" / "1"), "val/top1")
+
+
+@pytest.mark.slow
+def test_sweep_of_distributed_jobs(tmp_path):
+    """Each job has its own processes, whatever the one before it had."""
+    run(
+        "train.py",
+        "-m",
+        "trainer=cpu_ddp",
+        "trainer.devices=1,2",
+        *TINY,
+        "trainer.max_epochs=1",
+        "trainer.log_every_n_steps=1",
+        "hydra.sweep.dir=sweep",
+        cwd=tmp_path,
+    )
+    for number, devices in ((0, 1), (1, 2)):
         folder = tmp_path / "sweep" / str(number)
-        assert values(read_csv(folder), "val/top1")
-        assert (folder / "checkpoints" / "best.ckpt").is_file()
+        assert json.loads((folder / "result.json").read_text())["facts"]["devices"] == devices
+        assert len(values(read_csv(folder), "grad_norm")) == 4
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"0", "1", "multirun.yaml"}
 
 
 @pytest.fixture
@@ -253,11 +290,39 @@ def test_precision_and_accumulation(tmp_path):
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path):
-    """DDP over gloo: as many steps as one process takes, and one set of files."""
-    run("train.py", *TINY, "trainer=cpu_ddp", "trainer.log_every_n_steps=1", "hydra.run.dir=two", cwd=tmp_path)
-    rows = read_csv(tmp_path / "two")
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """A run on two gloo processes, with a validation set that they share unevenly."""
+    cwd = tmp_path_factory.mktemp("ddp")
+    run(
+        "train.py",
+        *TINY,
+        "data.val_images=41",
+        "data.val_batch_size=20",
+        "trainer=cpu_ddp",
+        "trainer.log_every_n_steps=1",
+        "hydra.run.dir=run",
+        cwd=cwd,
+    )
+    return cwd / "run"
+
+
+def test_two_processes_take_the_steps_of_one(two_processes):
+    rows = read_csv(two_processes)
     assert len(values(rows, "grad_norm")) == 8
-    checkpoint = torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 8
+    assert torch.load(two_processes / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
+    assert [path.name for path in two_processes.parent.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("trainer", ["cpu", "cpu_ddp"])
+def test_any_number_of_processes_evaluates_each_image_once(two_processes, trainer):
+    run(
+        "evaluate.py",
+        "checkpoint=run/checkpoints/last.ckpt",
+        f"trainer={trainer}",
+        f"hydra.run.dir={trainer}",
+        cwd=two_processes.parent,
+    )
+    result = yaml.safe_load((two_processes.parent / trainer / "evaluation.json").read_text())
+    assert result["top1"] == pytest.approx(values(read_csv(two_processes), "val/top1")[-1], abs=1e-5)
+    assert result["images"] == 41

@@ -11,6 +11,10 @@ _EXPECTED = (
     # Small data sets load in the training process; the default number of workers suits the machine.
     r"The '\w+_dataloader' does not have many workers",
     r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # Metrics are gathered over the ranks before they are logged.
+    r"It is recommended to use `self.log\(.*sync_dist=True\)`",
+    # The samplers start from the restored counters.
+    r"You're resuming from a checkpoint that ended before the epoch ended",
     # Lightning's own use of torch.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )

@@ -41,9 +41,9 @@ class ImageEvaluator(LightningModule):
             self._images += len(labels) * self.trainer.world_size
 
     def on_validation_epoch_end(self) -> None:
+        # On every rank, whatever its share: this gathers. Reading a value also waits for an accelerator to finish.
+        self.metrics["loss"].compute().item()
         if self._images:
-            # Reading a value waits for an accelerator to finish.
-            self.metrics["loss"].compute().item()
             self.images_per_second = self._images / (time.perf_counter() - self._start)
         self.log_metrics("val", self.metrics)
 

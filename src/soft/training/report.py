@@ -89,6 +89,14 @@ def print_summary(name: str, data: str, facts: dict[str, object], notes: list[st
 
 
 @rank_zero_only
+def write_result(folder: Path, top1: float | None, facts: dict[str, object], trainer: Trainer, seconds: float) -> None:
+    """result.json: the best val/top1 in percent, the last value of every metric, and the run's facts."""
+    last = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    result = {"top1": top1, "seconds": seconds, "last": last, "facts": facts}
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+@rank_zero_only
 def print_result(trainer: Trainer, folder: Path, seconds: float) -> None:
     """The best top-1, its checkpoint and how to evaluate it, after training."""
     checkpoint = trainer.checkpoint_callback

@@ -14,7 +14,7 @@ PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
 
 
 def create_trainer(
-    global_batch: int,
+    global_batch: int | None = None,
     name: str = "trainer",
     accelerator: str = "auto",
     devices: int | str | list[int] = "auto",
@@ -30,7 +30,7 @@ def create_trainer(
     """The Trainer, and how the global batch lies over its devices.
 
     Args:
-        global_batch: images per optimiser step.
+        global_batch: images per optimiser step; None when nothing is trained.
         name: the chosen trainer config, for messages.
         accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
         devices: per node: a number, `auto`, -1 or a list of indices.
@@ -52,7 +52,8 @@ def create_trainer(
     accelerator = choose_accelerator(accelerator)
     count = count_devices(accelerator, devices, oversubscribe)
     check_gpus(f"trainer={name}", accelerator, count, gpu_arch)
-    layout = lay_out_batch(global_batch, count * num_nodes, max_batch_per_device)
+    world_size = count * num_nodes
+    layout = lay_out_batch(world_size if global_batch is None else global_batch, world_size, max_batch_per_device)
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices if isinstance(devices, list) else count,
