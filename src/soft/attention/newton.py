@@ -17,10 +17,11 @@ def newton_inverse(a: Tensor, v0: Tensor, iters: int) -> Tensor:
     I − A·V squares at every step, so `iters` is a spectral filter rather than a tolerance: eigenvalues of A far below
     the largest are left un-inverted, and the truncated iterate is the model's definition.
     """
-    v = v0
+    m = a.shape[-1]
+    a, v = a.reshape(-1, m, m), v0.reshape(-1, m, m)
     for _ in range(iters):
-        v = 2 * v - v @ a @ v
-    return v
+        v = torch.baddbmm(v, v @ a, v, beta=2, alpha=-1)
+    return v.reshape(v0.shape)
 
 
 def plain_start(a: Tensor) -> Tensor:
