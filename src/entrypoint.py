@@ -27,8 +27,8 @@ CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # OpenMP threads spin while they wait for each other, by default for milliseconds: with a second busy process on the
-# machine a small model's step then takes thirty times as long. Some microseconds cost little when alone (measured: 2.8 s,
-# 0.14 s and, alone, 0.05 s and 0.06 s). Read when torch is loaded.
+# machine a small model's step then takes thirty times as long. A few microseconds cost little when alone: a step of
+# 0.05 s became 0.06 s, and one of 2.8 s beside another process 0.14 s. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # Keeps the folders of runs apart that start in the same second; one value in all of a process.

@@ -117,9 +117,10 @@ def test_coinciding_landmarks_give_finite_numbers(normalised, method, dtype, spr
 
 @VARIANTS
 def test_matrices_do_not_depend_on_each_other(normalised):
+    """Before they have converged, when the step size still shows."""
     together = torch.stack([kernel(2.0, batch=()), kernel(0.01, batch=())])
-    alone = kernel_inverse(together[:1], normalised=normalised)
-    assert relative_error(kernel_inverse(together, normalised=normalised)[:1], alone) < 1e-12
+    alone = kernel_inverse(together[:1], iters=2, normalised=normalised)
+    assert relative_error(kernel_inverse(together, iters=2, normalised=normalised)[:1], alone) < 1e-12
 
 
 @VARIANTS

@@ -14,13 +14,22 @@ def write(path, rows):
 
 
 def test_series_skip_empty_cells(tmp_path):
-    write(tmp_path / "m.csv", [{"epoch": 0, "step": 3, "val/top1": 50.0}, {"epoch": 1, "step": 7, "train/loss_epoch": 1.5}])
+    write(
+        tmp_path / "m.csv",
+        [{"epoch": 0, "step": 3, "val/top1": 50.0}, {"epoch": 1, "step": 7, "train/loss_epoch": 1.5}],
+    )
     assert read_metrics(tmp_path / "m.csv") == {"val/top1": [(1.0, 50.0)], "train/loss_epoch": [(2.0, 1.5)]}
 
 
 def test_picture_is_drawn(tmp_path):
     rows = [
-        {"epoch": e, "train/loss_epoch": 2 - e / 9, "val/loss": 1.9 - e / 9, "val/top1": 10.0 * e, "val_raw/top1": 9.0 * e}
+        {
+            "epoch": e,
+            "train/loss_epoch": 2 - e / 9,
+            "val/loss": 1.9 - e / 9,
+            "val/top1": 10.0 * e,
+            "val_raw/top1": 9.0 * e,
+        }
         for e in range(9)
     ]
     write(tmp_path / "m.csv", rows)
