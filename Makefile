@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format clean
+.PHONY: help setup demo test test-slow lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -26,8 +26,8 @@ demo: $(STAMP)  ## Train SOFT on real handwritten digits (about two minutes on t
 test: $(STAMP)  ## Run the tests
 	$(BIN)/python -m pytest
 
-test-all: $(STAMP)  ## Run the tests, the slow ones too
-	$(BIN)/python -m pytest -m ''
+test-slow: $(STAMP)  ## Run the tests that `make test` leaves out
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)  ## Check style, formatting and the rules of this code base
 	$(BIN)/ruff check .

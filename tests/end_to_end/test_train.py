@@ -326,3 +326,19 @@ def test_any_number_of_processes_evaluates_each_image_once(two_processes, traine
     result = yaml.safe_load((two_processes.parent / trainer / "evaluation.json").read_text())
     assert result["top1"] == pytest.approx(values(read_csv(two_processes), "val/top1")[-1], abs=1e-5)
     assert result["images"] == 41
+
+
+def test_evaluate_a_file_in_the_authors_names(digits, tmp_path):
+    """Only weights under the released key names: model and data come from the command line."""
+    from soft.models.checkpoints import read_weights, to_official_keys
+
+    folder, _ = digits
+    weights = to_official_keys(read_weights(folder / "checkpoints" / "last.ckpt"))
+    torch.save(
+        {"state_dict_ema": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "file.pth.tar"
+    )
+    arguments = ("evaluate.py", "checkpoint=file.pth.tar", "hydra.run.dir=out")
+    assert "add model=soft_tiny" in run(*arguments, "data=digits", cwd=tmp_path, expect=2).stderr
+    run(*arguments, "model=soft_pico", "data=digits", cwd=tmp_path)
+    result = yaml.safe_load((tmp_path / "out" / "evaluation.json").read_text())
+    assert result["top1"] == pytest.approx(values(read_csv(folder), "val/top1")[-1], abs=1e-9)
