@@ -102,7 +102,7 @@ def _hydra_main(task: Callable[[DictConfig], object], config_name: str) -> None:
 def default_config() -> DictConfig:
     """This job's configuration without its values: the chosen groups with their defaults."""
     hydra_config = HydraConfig.get()
-    groups = [text for text in hydra_config.overrides.task if _is_group(text.lstrip("+~").split("=")[0])]
+    groups = [text for text in hydra_config.overrides.task if _is_group(text.lstrip("+").split("=")[0])]
     loader = GlobalHydra.instance().config_loader()
     return loader.load_configuration(hydra_config.job.config_name, overrides=groups, run_mode=RunMode.RUN)
 
@@ -110,6 +110,9 @@ def default_config() -> DictConfig:
 def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
     """Refuse a value whose type is not its default's: `schedule.epochs=many`. A default of null takes anything."""
     for key, default in leaves(defaults):
+        root = key.split(".")[0]
+        if root not in cfg:
+            raise ConfigError(f"A run needs {root}; leave out ~{root}.")
         if default is None:
             continue
         value = OmegaConf.select(cfg, key)
@@ -173,7 +176,7 @@ def _explain_overrides(config_name: str) -> str | None:
             continue
         if _is_group(key):
             options = group_options(key)
-            for value in str(override.get_value_element_as_str()).split(","):
+            for value in word.partition("=")[2].split(","):  # several in a sweep
                 if value not in (*options, "null"):
                     return f"{key}={value} is not known{_nearest(value, options)} {key} is one of {', '.join(options)}."
         elif override.type == OverrideType.CHANGE:
