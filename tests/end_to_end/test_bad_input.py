@@ -19,7 +19,7 @@ CASES = {
     "more landmarks than tokens": (["model.attention.num_landmarks=25"], ["num_landmarks=25", "4x4", "at most 16"]),
     "unknown sampling": (["model.attention.sampling=max"], ["sampling='max'", "conv, avgpool, random, first"]),
     "unknown inverse": (["model.attention.inverse=lu"], ["inverse='lu'", "newton, cholesky, svd"]),
-    "negative rate": (["optimizer.lr=-1"], ["optimizer.lr=-1", "above 0"]),
+    "negative rate": (["optimizer.lr=-1"], ["optimizer.lr=-1", "at least"]),
     "warm-up too long": (["schedule.warmup_epochs=90"], ["schedule.warmup_epochs=90", "schedule.epochs=20"]),
     "batch that does not divide": (["trainer=cpu_ddp", "data.batch_size=63"], ["data.batch_size=63", "62, 64"]),
     "batch above the data": (["data.batch_size=2048"], ["data.batch_size=2048", "1437"]),

@@ -109,7 +109,7 @@ def test_optimizer_errors(model, arguments, text):
         ({"epochs": 0}, "schedule.epochs=0"),
         ({"epochs": 2.5}, "schedule.epochs=2.5"),
         ({"warmup_epochs": 300}, "less than schedule.epochs"),
-        ({"sched": "cosin"}, "cosine or constant"),
+        ({"sched": "cosin"}, "cosine, constant"),
         ({"min_lr": -1}, "schedule.min_lr=-1"),
     ],
 )

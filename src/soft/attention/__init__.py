@@ -6,6 +6,7 @@ from torch import nn
 
 from soft.attention.soft import NormalisedSoftAttention, SoftAttention
 from soft.errors import SettingError
+from soft.settings import check_choice
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
     "soft": SoftAttention,
@@ -28,8 +29,7 @@ def create_attention(
     Raises:
         SettingError: unknown name or option (`UnknownOptionError`), or a value that the attention refuses.
     """
-    if name not in ATTENTIONS:
-        raise SettingError(f"attention={name!r} is not known; it is one of {', '.join(ATTENTIONS)}.")
+    check_choice("attention", name, ATTENTIONS)
     known = [p for p in inspect.signature(ATTENTIONS[name]).parameters if p not in _FROM_BACKBONE]
     for option in options:
         if option not in known:

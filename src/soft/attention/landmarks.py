@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from soft.errors import SettingError
+from soft.settings import check_choice, check_whole
 
 SAMPLINGS = ("conv", "avgpool", "random", "first")
 
@@ -25,8 +26,7 @@ class LandmarkSampler(nn.Module):
 
     def __init__(self, head_dim: int, grid: tuple[int, int], num_landmarks: int = 49, sampling: str = "conv"):
         super().__init__()
-        if sampling not in SAMPLINGS:
-            raise SettingError(f"sampling={sampling!r} is not known; it is one of {', '.join(SAMPLINGS)}.")
+        check_choice("sampling", sampling, SAMPLINGS)
         self.sampling = sampling
         self.num_landmarks = num_landmarks
         self.tokens = grid[0] * grid[1]
@@ -72,8 +72,7 @@ class LandmarkSampler(nn.Module):
 
 def landmark_side(num_landmarks: int, grid: tuple[int, int]) -> int:
     """√m, after checking that m is a square that fits the grid."""
-    if not isinstance(num_landmarks, int) or isinstance(num_landmarks, bool) or num_landmarks < 1:
-        raise SettingError(f"num_landmarks={num_landmarks!r} has to be a whole number of at least 1.")
+    check_whole("num_landmarks", num_landmarks, least=1)
     side = math.isqrt(num_landmarks)
     if side * side != num_landmarks:
         raise SettingError(

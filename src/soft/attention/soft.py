@@ -13,6 +13,7 @@ from soft.attention.gaussian import gaussian_kernel
 from soft.attention.landmarks import LandmarkSampler
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
 from soft.errors import SettingError
+from soft.settings import check_choice, check_whole
 
 
 class SoftAttention(nn.Module):
@@ -44,10 +45,8 @@ class SoftAttention(nn.Module):
         inverse: str = "newton",
     ):
         super().__init__()
-        if not isinstance(newton_iters, int) or isinstance(newton_iters, bool) or newton_iters < 1:
-            raise SettingError(f"newton_iters={newton_iters!r} has to be a whole number of at least 1.")
-        if inverse not in INVERSES:
-            raise SettingError(f"inverse={inverse!r} is not known; it is one of {', '.join(INVERSES)}.")
+        check_whole("newton_iters", newton_iters, least=1)
+        check_choice("inverse", inverse, INVERSES)
         if dim % num_heads:
             raise SettingError(f"A width of {dim} does not divide over num_heads={num_heads}.")
         self.num_heads = num_heads

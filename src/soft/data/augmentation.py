@@ -11,8 +11,8 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
 
-from soft.data.settings import check_choice, check_number, check_range
 from soft.errors import SettingError
+from soft.settings import check_choice, check_number, check_range
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 

@@ -12,8 +12,8 @@ from soft.data.augmentation import INTERPOLATIONS, Augmentation, eval_transform,
 from soft.data.datasets import BUILDERS, DOWNLOADS
 from soft.data.image_sets import ImageSets
 from soft.data.sampling import EpochSampler, ShardSampler, TransformedImages
-from soft.data.settings import check_choice, check_number, check_numbers, check_pixels, check_whole
 from soft.errors import SettingError
+from soft.settings import check_choice, check_number, check_numbers, check_pixels, check_whole
 
 MOST_WORKERS = 8
 

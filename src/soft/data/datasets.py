@@ -13,8 +13,8 @@ from torchvision.datasets import CIFAR10, FashionMNIST
 
 from soft.data.image_folder import imagenet
 from soft.data.image_sets import ArrayImages, ImageSets, NoiseImages
-from soft.data.settings import check_pixels, check_whole
 from soft.errors import SettingError
+from soft.settings import check_pixels, check_whole
 
 FASHION_MNIST_FILES = [
     f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")

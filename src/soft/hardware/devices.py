@@ -5,6 +5,7 @@ import os
 import torch
 
 from soft.errors import SettingError
+from soft.settings import check_choice
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
@@ -15,8 +16,7 @@ _LEGACY_INSTALL = "pip install 'torch==2.14.*' torchvision --index-url https://d
 
 def choose_accelerator(accelerator: str) -> str:
     """`auto` and `gpu` -> what the machine has: `cuda`, `mps` or, for `auto`, `cpu`."""
-    if accelerator not in ACCELERATORS:
-        raise SettingError(f"trainer.accelerator={accelerator!r} is not known; it is one of {', '.join(ACCELERATORS)}.")
+    check_choice("trainer.accelerator", accelerator, ACCELERATORS)
     if accelerator in ("auto", "gpu"):
         if torch.cuda.is_available():
             return "cuda"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from soft.errors import SettingError
+from soft.settings import check_whole
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,8 @@ def lay_out_batch(global_batch: int, devices: int, max_per_device: int) -> Batch
     Raises:
         SettingError: a size below 1, or a global batch that does not divide over the devices (names ones that do).
     """
-    for key, value in (("data.batch_size", global_batch), ("trainer.max_batch_per_device", max_per_device)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SettingError(f"{key}={value!r} has to be a whole number of at least 1.")
+    check_whole("data.batch_size", global_batch, least=1)
+    check_whole("trainer.max_batch_per_device", max_per_device, least=1)
     if global_batch % devices:
         below = global_batch // devices * devices
         nearest = ", ".join(str(size) for size in (below, below + devices) if size)

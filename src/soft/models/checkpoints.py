@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from soft.errors import SettingError
 from soft.models.blocks import resize_position_embedding
+from soft.settings import check_choice
 
 WEIGHTS = ("ema", "raw")
 
@@ -48,8 +49,7 @@ def to_soft_keys(
     weights under `model.` and their moving average under `ema.module.`; of these `weights` takes `ema` (where there is
     one) or `raw`. `model` is not read: timm passes it to such filters.
     """
-    if weights not in WEIGHTS:
-        raise SettingError(f"weights={weights!r} is not known; it is one of {', '.join(WEIGHTS)}.")
+    check_choice("weights", weights, WEIGHTS)
     ours = timm.models.clean_state_dict(dict(state_dict))
     for prefix in ("ema.module.", "model.") if weights == "ema" else ("model.",):
         if inner := {key.removeprefix(prefix): value for key, value in ours.items() if key.startswith(prefix)}:

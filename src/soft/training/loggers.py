@@ -9,6 +9,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from soft.errors import SettingError
+from soft.settings import check_choice
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
@@ -37,8 +38,7 @@ def create_wandb_logger(save_dir: str, mode: str = "auto", **options: object) ->
         mode: `auto` is online when WANDB_API_KEY is set (or as WANDB_MODE says) and offline otherwise.
         options: further arguments of `wandb.init`, such as `project`, `name`, `group`, `tags`.
     """
-    if mode not in WANDB_MODES:
-        raise SettingError(f"logger.wandb.mode={mode!r} is not known; it is one of {', '.join(WANDB_MODES)}.")
+    check_choice("logger.wandb.mode", mode, WANDB_MODES)
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     if mode == "online" and not os.environ.get("WANDB_API_KEY"):

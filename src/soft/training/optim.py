@@ -7,7 +7,9 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from soft.errors import SettingError
+from soft.settings import check_choice, check_number, check_whole
 
+SMALLEST_LR = 1e-12
 REFERENCE_BATCH = 1024  # the batch that the recipe's learning rates are written for
 
 
@@ -27,10 +29,10 @@ def build_optimizer(
         lr: learning rate at a global batch of 1024.
         options: further arguments of that optimiser, such as `weight_decay`, `betas`, `momentum`, `layer_decay`.
     """
-    _positive("optimizer.lr", lr)
+    check_number("optimizer.lr", lr, low=SMALLEST_LR)
     for key in ("weight_decay", "eps", "momentum"):
         if options.get(key) is not None:
-            _positive(f"optimizer.{key}", options[key], or_zero=True)
+            check_number(f"optimizer.{key}", options[key], low=0)
     if opt not in list_optimizers():
         raise SettingError(f"optimizer.opt={opt!r} is not an optimizer of timm, such as adamw, lamb or sgd.")
     try:
@@ -58,15 +60,13 @@ def build_scheduler(
             rate, because unscaled the floor would lie above a small batch's rate.
         per_epoch: change the rate once an epoch, as the released code does, instead of at every step.
     """
-    for key, value, least in (("epochs", epochs, 1), ("warmup_epochs", warmup_epochs, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise SettingError(f"schedule.{key}={value!r} has to be a whole number of at least {least}.")
+    check_whole("schedule.epochs", epochs, least=1)
+    check_whole("schedule.warmup_epochs", warmup_epochs, least=0)
     if warmup_epochs and warmup_epochs >= epochs:
         raise SettingError(f"schedule.warmup_epochs={warmup_epochs} has to be less than schedule.epochs={epochs}.")
-    _positive("schedule.warmup_lr", warmup_lr, or_zero=True)
-    _positive("schedule.min_lr", min_lr, or_zero=True)
-    if sched not in ("cosine", "constant"):
-        raise SettingError(f"schedule.sched={sched!r} is not known; it is cosine or constant.")
+    check_number("schedule.warmup_lr", warmup_lr, low=0)
+    check_number("schedule.min_lr", min_lr, low=0)
+    check_choice("schedule.sched", sched, ("cosine", "constant"))
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched,
@@ -78,9 +78,3 @@ def build_scheduler(
         updates_per_epoch=steps_per_epoch,
     )
     return scheduler
-
-
-def _positive(key: str, value: object, or_zero: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not (value > 0 or (or_zero and value == 0)) or value == float("inf"):
-        raise SettingError(f"{key}={value!r} has to be a number {'of at least' if or_zero else 'above'} 0.")

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 from soft.errors import SettingError
 from soft.hardware.devices import check_gpus, choose_accelerator, count_devices
 from soft.hardware.layout import BatchLayout, lay_out_batch
+from soft.settings import check_choice, check_whole
 
 PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
 
@@ -43,10 +44,8 @@ def create_trainer(
     Raises:
         SettingError: this machine or this PyTorch build cannot do that, or the batch does not divide.
     """
-    if precision not in PRECISIONS:
-        raise SettingError(f"trainer.precision={precision!r} is not known; it is one of {', '.join(PRECISIONS)}.")
-    if not isinstance(num_nodes, int) or isinstance(num_nodes, bool) or num_nodes < 1:
-        raise SettingError(f"trainer.num_nodes={num_nodes!r} has to be a whole number of at least 1.")
+    check_choice("trainer.precision", precision, PRECISIONS)
+    check_whole("trainer.num_nodes", num_nodes, least=1)
     if gpu_arch == "sm_70" and precision.startswith("bf16"):
         raise SettingError(f"trainer.precision={precision} is not for V100 GPUs, which have no bfloat16; use 16-mixed.")
     accelerator = choose_accelerator(accelerator)
