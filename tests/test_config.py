@@ -24,7 +24,8 @@ def compose(*overrides: str):
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes(group, name):
     cfg = compose(f"{group}={name}", "output_dir=x", *(["model.name=soft_tiny"] if name == "paper" else []))
-    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert {"model", "data", "augment", "optimizer", "schedule", "trainer", "logger", "callbacks"} <= set(resolved)
 
 
 def test_every_model_has_a_config():
