@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import hydra
@@ -97,6 +97,11 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
 
 def _hydra_main(task: Callable[[DictConfig], object], config_name: str) -> None:
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
+
+
+def arguments(group: Mapping[str, object]) -> dict[str, object]:
+    """A resolved config group without its `recipe`, which is what other groups read of it and no argument."""
+    return {key: value for key, value in group.items() if key != "recipe"}
 
 
 def default_config() -> DictConfig:

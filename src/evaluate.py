@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import entry
+from entrypoint import arguments, entry
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -32,7 +32,7 @@ def evaluate(cfg: DictConfig) -> float:
     if "data" not in cfg and trained is None:
         raise SettingError(f"{cfg.checkpoint} does not say what it was trained on; add data=imagenet, for example.")
     data = OmegaConf.to_container(cfg.data, resolve=True) if "data" in cfg else trained["data"]
-    datamodule = instantiate({key: value for key, value in data.items() if key != "recipe"})
+    datamodule = instantiate(arguments(data))
     datamodule.prepare_data()
     datamodule.setup("validate")
 

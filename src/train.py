@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import entry
+from entrypoint import arguments, entry
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -16,6 +16,7 @@ def train(cfg: DictConfig) -> float | None:
     from lightning.pytorch import seed_everything
 
     from soft.models.factory import create_from_config
+    from soft.settings import check_whole
     from soft.training import report
     from soft.training.console import quiet_libraries
     from soft.training.loggers import finish_loggers
@@ -25,8 +26,7 @@ def train(cfg: DictConfig) -> float | None:
     start = time.monotonic()
     quiet_libraries()
     recipe = OmegaConf.to_container(cfg, resolve=True)
-    # A group's `recipe` is what other groups read of it, not an argument.
-    arguments = {group: {key: value for key, value in recipe[group].items() if key != "recipe"} for group in GROUPS}
+    check_whole("seed", cfg.seed, least=0)
     seed_everything(cfg.seed, workers=True, verbose=False)
     check_resume(cfg.resume)
 
@@ -38,18 +38,18 @@ def train(cfg: DictConfig) -> float | None:
         logger=loggers,
         enable_progress_bar="progress" in cfg.callbacks,
         enable_checkpointing="checkpoint" in cfg.callbacks,
-        **arguments["trainer"],
+        **arguments(recipe["trainer"]),
     )
 
-    datamodule = instantiate(arguments["data"])
+    datamodule = instantiate(arguments(recipe["data"]))
     datamodule.prepare_data()
     datamodule.setup("fit")
 
     module = ImageClassifier(
         create_from_config(recipe["model"], datamodule.num_classes, datamodule.img_size),
         datamodule.augment,
-        arguments["optimizer"],
-        arguments["schedule"],
+        arguments(recipe["optimizer"]),
+        arguments(recipe["schedule"]),
         layout,
         datamodule.steps_per_epoch,
         ema_decay=cfg.ema.decay,
@@ -72,8 +72,6 @@ def train(cfg: DictConfig) -> float | None:
     report.print_result(trainer, folder, time.monotonic() - start)
     return top1
 
-
-GROUPS = ("model", "data", "optimizer", "schedule", "trainer")
 
 main = entry("train")(train)
 

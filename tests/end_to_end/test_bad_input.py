@@ -10,6 +10,7 @@ CASES = {
     "unknown group": (["mode=soft_tiny"], ["mode is not a setting", "model"]),
     "unknown key": (["optimizer.lrr=1e-3"], ["optimizer.lrr is not a setting", "optimizer.lr"]),
     "key of another group": (["epochs=3"], ["epochs is not a setting", "schedule.epochs"]),
+    "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
     "removed group": (["~trainer"], ["A run needs trainer", "~trainer"]),
     "unknown model in a sweep": (["-m", "model=soft_pico,soft_tinny"], ["model=soft_tinny", "soft_tiny"]),
     "wrong type": (["schedule.epochs=many"], ["schedule.epochs=many", "whole number"]),

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from soft.hardware.layout import BatchLayout
 from soft.training.evaluator import ImageEvaluator
-from soft.training.optim import REFERENCE_BATCH
+from soft.training.optim import REFERENCE_BATCH, scaled_lr
 
 
 def count_macs(model: nn.Module, image: tuple[int, int, int]) -> int:
@@ -56,7 +56,7 @@ def describe_run(
         "per_device_batch": layout.per_device,
         "accumulate": layout.accumulate,
         "lr_base": lr,
-        "lr_scaled": lr * layout.global_batch / REFERENCE_BATCH,
+        "lr_scaled": scaled_lr(lr, layout.global_batch),
         "steps_per_epoch": steps,
         "steps": steps * trainer.max_epochs
         if trainer.max_steps < 0
