@@ -46,8 +46,8 @@ class LandmarkSampler(nn.Module):
         self.register_buffer("positions", positions, persistent=False)
         self.norm = nn.LayerNorm(head_dim)
 
-    def forward(self, q: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Scaled queries (B, h, H·W, d) on their grid (H, W) -> landmarks (B, h, m, d)."""
+    def forward(self, q: Tensor, grid: tuple[int, int], scale: float = 1.0) -> Tensor:
+        """Queries (B, h, H·W, d) on their grid (H, W) -> landmarks (B, h, m, d) of the queries times `scale`."""
         b, h, n, d = q.shape
         if self.sampling == "first":
             sampled = q[:, :, : self.num_landmarks]
@@ -60,14 +60,28 @@ class LandmarkSampler(nn.Module):
                     f"A grid of {grid[0]}x{grid[1]} tokens is smaller than the landmark window of "
                     f"{self.kernel[0]}x{self.kernel[1]}; build the model with img_size set to the input's size."
                 )
-            x = q.reshape(b * h, grid[0], grid[1], d).permute(0, 3, 1, 2)
-            if self.conv is not None:
-                x = F.conv2d(x, self.conv.weight.to(x.dtype), None, self.stride)
+            if self.conv is not None and self._tiles(grid):
+                # Windows that tile the grid are rows of a matrix product.
+                (rows, columns), (height, width) = self.stride, (grid[0] // self.stride[0], grid[1] // self.stride[1])
+                x = q.view(b, h, height, rows, width, columns, d).permute(0, 1, 2, 4, 3, 5, 6)
+                filters = self.conv.weight.to(q.dtype).permute(0, 2, 3, 1).reshape(d, -1)
+                sampled = F.linear(x.reshape(b, h, height * width, -1), filters)
             else:
-                x = F.avg_pool2d(x, self.kernel, self.stride)
-            sampled = x.flatten(2).transpose(1, 2).reshape(b, h, -1, d)
+                x = q.reshape(b * h, grid[0], grid[1], d).permute(0, 3, 1, 2)
+                if self.conv is not None:
+                    x = F.conv2d(x, self.conv.weight.to(x.dtype), None, self.stride)
+                else:
+                    x = F.avg_pool2d(x, self.kernel, self.stride)
+                sampled = x.flatten(2).transpose(1, 2).reshape(b, h, -1, d)
+        # Sampling is linear: scaling the few samples is scaling the queries.
+        sampled = sampled * scale
         normed = F.layer_norm(sampled, [d], self.norm.weight.to(q.dtype), self.norm.bias.to(q.dtype), self.norm.eps)
         return F.gelu(normed)
+
+    def _tiles(self, grid: tuple[int, int]) -> bool:
+        if self.kernel[0] != self.stride[0] or self.kernel[1] != self.stride[1]:
+            return False
+        return grid[0] % self.stride[0] == 0 and grid[1] % self.stride[1] == 0
 
 
 def landmark_side(num_landmarks: int, grid: tuple[int, int]) -> int:

@@ -6,6 +6,9 @@ image's result never depends on its neighbours in the batch.
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from soft.attention.eager import is_eager, may_read
 
 RIDGE = 0.01
 INVERSES = ("newton", "cholesky", "svd")
@@ -15,12 +18,27 @@ def newton_inverse(a: Tensor, v0: Tensor, iters: int) -> Tensor:
     """`iters` Newton-Raphson steps V ← 2V − V·A·V from `v0` (Algorithm 2).
 
     I − A·V squares at every step, so `iters` is a spectral filter rather than a tolerance: eigenvalues of A far below
-    the largest are left un-inverted, and the truncated iterate is the model's definition.
+    the largest are left un-inverted, and the truncated iterate is the model's definition. On a CPU the steps end early
+    once all that remain could change nothing but rounding; elsewhere looking would cost more than it saves.
     """
     m = a.shape[-1]
-    a, v = a.reshape(-1, m, m), v0.reshape(-1, m, m)
-    for _ in range(iters):
-        v = torch.baddbmm(v, v @ a, v, beta=2, alpha=-1)
+    negative, v = -a.reshape(-1, m, m), v0.reshape(-1, m, m)
+    # The trace below is exact to about m roundings, far below the residual that still matters, √eps.
+    negligible = (2.2e-16 if a.dtype == torch.float64 else 1.2e-7) ** 0.5 / 4
+    look = False
+    if not torch.jit.is_scripting():
+        look = may_read(a)
+    for step in range(iters):
+        # V(2I − A·V), without a pass over memory of its own for 2V.
+        residual = torch.bmm(negative, v)
+        residual.diagonal(dim1=-2, dim2=-1).add_(2)
+        v = torch.bmm(v, residual)
+        # I − A·V has no negative eigenvalue after the first step, so its trace bounds the largest, which this step has
+        # squared.
+        if look and step > 0:
+            trace = residual.diagonal(dim1=-2, dim2=-1).sum(-1) - m
+            if float(trace.detach().max()) <= negligible:
+                break
     return v.reshape(v0.shape)
 
 
@@ -75,13 +93,32 @@ def kernel_inverse(a: Tensor, method: str = "newton", iters: int = 20, normalise
             y = torch.cholesky_inverse(torch.linalg.cholesky(add_ridge(fixed, False, rounding)))
         else:
             y = torch.linalg.pinv(fixed, atol=rounding, hermitian=True)
-    # The second term is exactly zero and carries the analytic gradient; unlike a custom autograd function it can be
-    # scripted, traced, exported and compiled.
-    y = y + y @ (fixed - ridged) @ y
+    y = _with_exact_gradient(y, ridged)
     if normalised:
         d = a.sum(-1).rsqrt()
         y = d.unsqueeze(-1) * y * d.unsqueeze(-2)
     return y
+
+
+def _with_exact_gradient(y: Tensor, a: Tensor) -> Tensor:
+    """Y as a function of A whose gradient is that of A⁻¹ at Y."""
+    if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
+        if is_eager():
+            return _ExactGradient.apply(y, a)
+    # The second term is exactly zero and carries the gradient; this can be scripted, traced, exported and compiled.
+    return y + y @ (a.detach() - a) @ y
+
+
+class _ExactGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, y: Tensor, a: Tensor) -> Tensor:
+        ctx.save_for_backward(y)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor]:
+        (y,) = ctx.saved_tensors
+        return None, -y.mT @ grad @ y.mT
 
 
 def inverse_residual(a: Tensor, method: str = "newton", iters: int = 20, normalised: bool = False) -> Tensor:

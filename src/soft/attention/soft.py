@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from soft.attention.eager import is_eager
+from soft.attention.fused import fused_attention
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.landmarks import LandmarkSampler
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
@@ -82,15 +84,21 @@ class SoftAttention(nn.Module):
     def _attend(self, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         if q.dtype == torch.float16 or q.dtype == torch.bfloat16:
             q, v = q.float(), v.float()
-        b, h, n, d = v.shape
-        q = q * self.scale
-        landmarks = self.landmarks(q, grid)
-        p = gaussian_kernel(q, landmarks)
+        landmarks = self.landmarks(q, grid, self.scale)
         a = gaussian_kernel(landmarks, landmarks)
-        a_inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
-        # In this order nothing costs more than N·m·d.
-        x = p @ (a_inverse @ (p.transpose(-2, -1) @ v))
+        inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
+        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
+            if is_eager():
+                filters = self.local.weight.to(v.dtype)
+                x = fused_attention(q.transpose(1, 2), landmarks, inverse, v.transpose(1, 2), filters, grid, self.scale)
+                return x.transpose(1, 2)
+        return self._compose(q * self.scale, landmarks, inverse, v, grid)
 
+    def _compose(self, q: Tensor, landmarks: Tensor, inverse: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        b, h, n, d = v.shape
+        p = gaussian_kernel(q, landmarks)
+        # In this order nothing costs more than N·m·d.
+        x = p @ (inverse @ (p.transpose(-2, -1) @ v))
         # Tokens are the rows of a channels-last image, so the convolution over all h·d channels needs no copy of V.
         image = v.transpose(1, 2).reshape(b, grid[0], grid[1], h * d).permute(0, 3, 1, 2)
         filters = self.local.weight.to(v.dtype).repeat_interleave(d, dim=0)
@@ -111,8 +119,8 @@ class SoftAttention(nn.Module):
         b, n, _ = x.shape
         with _without_autocast(x.device.type):
             q = F.linear(x.float(), self.q.weight.float(), self.q.bias.float())
-            q = q.view(b, n, self.num_heads, -1).transpose(1, 2) * self.scale
-            landmarks = self.landmarks(q, grid)
+            q = q.view(b, n, self.num_heads, -1).transpose(1, 2)
+            landmarks = self.landmarks(q, grid, self.scale)
             a = gaussian_kernel(landmarks, landmarks)
             return inverse_residual(a, self.inverse, self.newton_iters, self.normalised)
 

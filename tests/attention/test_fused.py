@@ -1,0 +1,97 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from soft.attention import newton
+from soft.attention.fused import _filter_gradient, fused_attention
+from soft.attention.gaussian import gaussian_kernel
+from soft.attention.newton import RIDGE, newton_inverse, plain_start
+from soft.attention.soft import NormalisedSoftAttention, SoftAttention
+from tests.golden import relative_error
+
+
+def attend_with_gradients(module, q, v, grid, weight):
+    for tensor in (q, v, *module.parameters()):
+        tensor.grad = None
+    x = module.attend(q, v, grid)
+    (x * weight).sum().backward()
+    return [x, *(t.grad.clone() for t in (q, v, *module.parameters()) if t.grad is not None)]
+
+
+@pytest.mark.parametrize("attention", [SoftAttention, NormalisedSoftAttention], ids=["plain", "normalised"])
+@pytest.mark.parametrize("conv_size", [3, 5, 9])
+@pytest.mark.parametrize("layout", ["tokens first", "heads first"])
+@pytest.mark.parametrize("grid", [(12, 12), (7, 10)], ids=str)
+def test_the_fused_form_is_the_composed_one(attention, conv_size, layout, grid, monkeypatch):
+    torch.manual_seed(0)
+    module = attention(24, 3, grid, conv_size, num_landmarks=16).double()
+    n = grid[0] * grid[1]
+    if layout == "heads first":
+        q, v = torch.randn(2, 2, 3, n, 8, dtype=torch.float64).requires_grad_().unbind()
+    else:
+        q, v = torch.randn(2, 2, n, 3, 8, dtype=torch.float64).requires_grad_().transpose(2, 3).unbind()
+    q.retain_grad(), v.retain_grad()
+    weight = torch.randn(2, 3, n, 8, dtype=torch.float64)
+    fused = attend_with_gradients(module, q, v, grid, weight)
+    monkeypatch.setattr("soft.attention.soft.is_eager", lambda: False)
+    q, v = q.detach().requires_grad_(), v.detach().requires_grad_()
+    composed = attend_with_gradients(module, q, v, grid, weight)
+    assert len(fused) == len(composed) == 7
+    assert max(relative_error(ours, theirs) for ours, theirs in zip(fused, composed, strict=True)) < 1e-10
+
+
+@pytest.mark.parametrize("size", [3, 5, 7, 9])
+def test_filter_gradients_in_columns_of_three_are_those_of_autograd(size):
+    torch.manual_seed(0)
+    image, grad = torch.randn(2, 2, 6, 11, 10, dtype=torch.float64)
+    filters = torch.zeros(6, 1, size, size, dtype=torch.float64, requires_grad=True)
+    F.conv2d(image, filters, padding=size // 2, groups=6).backward(grad)
+    torch.testing.assert_close(_filter_gradient(image, grad, size), filters.grad)
+
+
+def test_frozen_filters_get_no_gradient():
+    module = SoftAttention(16, 2, (8, 8), 5, num_landmarks=4)
+    module.local.weight.requires_grad_(False)
+    module(torch.randn(1, 64, 16), (8, 8)).sum().backward()
+    assert module.local.weight.grad is None
+
+
+def test_the_kernel_is_kept_once_for_the_backward_pass():
+    """Of everything saved, a single tensor has N·m entries, and none has N·N."""
+    q, v = torch.randn(2, 1, 400, 2, 8, requires_grad=True)
+    landmarks, inverse = torch.randn(1, 2, 50, 8), torch.randn(1, 2, 50, 50)
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        fused_attention(q, landmarks, inverse, v, torch.randn(2, 1, 3, 3), (20, 20), 1.0)
+    assert sizes.count(2 * 400 * 50) == 1
+    assert max(sizes) == 2 * 400 * 50
+
+
+def steps_and_result(a, iters, monkeypatch):
+    """Steps that were run (two products each), and the inverse."""
+    products, bmm = [], torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda x, y: products.append(1) or bmm(x, y))
+    result = newton_inverse(a, plain_start(a) * a, iters)
+    monkeypatch.setattr(torch, "bmm", bmm)
+    return len(products) // 2, result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_steps_that_could_only_change_rounding_are_left_out(dtype, monkeypatch):
+    landmarks = 3 * torch.randn(4, 12, 8, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    a = gaussian_kernel(landmarks, landmarks) + RIDGE * torch.eye(12, dtype=dtype)
+    steps, early = steps_and_result(a, 20, monkeypatch)
+    assert 3 < steps < 20
+    monkeypatch.setattr(newton, "may_read", lambda tensor: False)
+    all_steps, full = steps_and_result(a, 20, monkeypatch)
+    assert all_steps == 20
+    assert relative_error(early, full) < 8 * torch.finfo(dtype).eps
+
+
+def test_steps_that_count_are_all_run(monkeypatch):
+    """A badly conditioned kernel beside a well conditioned one: the truncated iterate is the definition."""
+    landmarks = (
+        torch.randn(2, 12, 8, generator=torch.Generator().manual_seed(1)) * torch.tensor([3.0, 0.1])[:, None, None]
+    )
+    a = gaussian_kernel(landmarks, landmarks) + RIDGE * torch.eye(12)
+    assert steps_and_result(a, 12, monkeypatch)[0] == 12
