@@ -113,12 +113,16 @@ class _ExactGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, y: Tensor, a: Tensor) -> Tensor:
         ctx.save_for_backward(y)
+        ctx.shape = y.shape
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor]:
         (y,) = ctx.saved_tensors
-        return None, -y.mT @ grad @ y.mT
+        m = y.shape[-1]
+        y, grad = y.reshape(-1, m, m), grad.reshape(-1, m, m)
+        product = torch.bmm(y.mT, grad)
+        return None, torch.baddbmm(product, product, y.mT, beta=0, alpha=-1).view(ctx.shape)
 
 
 def inverse_residual(a: Tensor, method: str = "newton", iters: int = 20, normalised: bool = False) -> Tensor:
