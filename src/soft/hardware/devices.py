@@ -14,9 +14,9 @@ _LEGACY_ARCHS = {"sm_50": "Maxwell", "sm_60": "P100", "sm_61": "Pascal", "sm_70"
 _LEGACY_INSTALL = "pip install 'torch==2.14.*' torchvision --index-url https://download.pytorch.org/whl/cu126"
 
 
-def choose_accelerator(accelerator: str) -> str:
+def choose_accelerator(accelerator: str, setting: str = "trainer.accelerator") -> str:
     """`auto` and `gpu` -> what the machine has: `cuda`, `mps` or, for `auto`, `cpu`."""
-    check_choice("trainer.accelerator", accelerator, ACCELERATORS)
+    check_choice(setting, accelerator, ACCELERATORS)
     if accelerator in ("auto", "gpu"):
         if torch.cuda.is_available():
             return "cuda"

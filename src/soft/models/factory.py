@@ -25,13 +25,23 @@ def create_from_config(
         key: value for key, value in config.items() if key not in ("name", "attention", "grad_checkpointing", "recipe")
     }
     name = config["name"]
-    if not (str(name).startswith("soft_") and is_model(name)):
-        models = timm.list_models("soft_*")
-        close = difflib.get_close_matches(str(name), models, n=2) or models
-        raise SettingError(f"model.name={name!r} is not a SOFT model; did you mean {' or '.join(close)}?")
+    check_model_name("model.name", name)
     if img_size is not None:
         options["img_size"] = img_size
     model = timm.create_model(name, num_classes=num_classes, **options, **config["attention"])
     if config.get("grad_checkpointing"):
         model.set_grad_checkpointing()
     return model
+
+
+def check_model_name(setting: str, name: object) -> None:
+    """Refuse all but the names of SOFT models.
+
+    Args:
+        setting: as the user writes it.
+    """
+    if str(name).startswith("soft_") and is_model(str(name)):
+        return
+    models = timm.list_models("soft_*")
+    close = difflib.get_close_matches(str(name), models, n=2) or models
+    raise SettingError(f"{setting}={name!r} is not a SOFT model; did you mean {' or '.join(close)}?")

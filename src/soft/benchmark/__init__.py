@@ -1,0 +1,1 @@
+"""Measurements of speed and memory: attention, models, the loader, and what the framework costs."""

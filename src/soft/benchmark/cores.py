@@ -1,0 +1,99 @@
+"""Attention cores to be timed: what lies between the linear maps, from Q, K = Q and V to X."""
+
+import inspect
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from soft.attention.soft import SoftAttention
+from soft.benchmark.plain import PlainAttention, PlainCore
+from soft.errors import SettingError
+from soft.models.checkpoints import to_official_keys
+
+HEAD_WIDTH = 32
+LAYOUTS = ("tokens", "heads")
+
+
+class Core:
+    """One attention core on random input of one size.
+
+    Args:
+        attend: `attend(q, v, grid)` or `attend(q, k, v, grid)`, all but the grid (B, h, N, d); K is Q.
+        parameters: of the core; those that it does not use get no gradient.
+        batch_size, num_heads: B and h; d is 32 as in every model.
+        grid: height and width in tokens.
+        layout: `tokens` for (B, N, h, d) in memory, as the linear maps of a model leave it, `heads` for (B, h, N, d).
+    """
+
+    def __init__(
+        self,
+        attend: Callable[..., Tensor],
+        parameters: list[nn.Parameter],
+        batch_size: int,
+        num_heads: int,
+        grid: tuple[int, int],
+        device: torch.device,
+        layout: str = "tokens",
+    ):
+        generator = torch.Generator(device).manual_seed(0)
+        first, second = (1, 2) if layout == "tokens" else (2, 1)
+        shape = [batch_size, grid[0] * grid[1], num_heads, HEAD_WIDTH]
+        shape[1], shape[2] = shape[first], shape[second]
+        q, v = (torch.randn(shape, device=device, generator=generator).requires_grad_() for _ in range(2))
+        self.leaves = [q, v, *parameters]
+        self.attend = attend
+        if layout == "tokens":
+            q, v = q.transpose(1, 2), v.transpose(1, 2)
+        given = {"q": q, "k": q, "v": v, "grid": grid}
+        self.inputs = [given[name] for name in inspect.signature(attend).parameters]
+        self.cotangent = torch.randn(v.shape, device=device, generator=generator)
+
+    def forward(self) -> None:
+        """One forward pass, as in inference."""
+        with torch.no_grad():
+            self.attend(*self.inputs)
+
+    def train(self) -> None:
+        """One forward and backward pass, to the input and the parameters."""
+        torch.autograd.grad(self.attend(*self.inputs), self.leaves, self.cotangent, allow_unused=True)
+
+
+def scaled_dot_product(q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+    """PyTorch's softmax attention on the same Q, K = Q and V."""
+    return F.scaled_dot_product_attention(q, q, v)
+
+
+def plain_core(attention: nn.Module, grid: tuple[int, int]) -> PlainCore | None:
+    """The plain formulation with the weights of `attention`; None for any but SOFT with its published options."""
+    if not isinstance(attention, SoftAttention) or attention.inverse != "newton":
+        return None
+    prefix = "stages.0.blocks.0.attn."
+    weights = {f"{prefix}{key}": value for key, value in attention.state_dict().items()}
+    weights = {key.split(".att.mha.")[1]: value for key, value in to_official_keys(weights).items()}
+    if "attn.Qlandmark_op.weight" not in weights:
+        return None
+    heads, _, conv_size, _ = weights["attn.conv.weight"].shape
+    kernel = tuple(weights["attn.Qlandmark_op.weight"].shape[2:])
+    side = math.isqrt(attention.landmarks.num_landmarks)
+    stride = (grid[0] // side, grid[1] // side)
+    plain = PlainAttention(heads, HEAD_WIDTH, kernel, stride, conv_size, attention.newton_iters, attention.normalised)
+    plain.load_state_dict(weights)
+    return plain.attn.to(attention.proj.weight.device)
+
+
+def grid_of(tokens: int, least_side: int) -> tuple[int, int]:
+    """The grid of so many tokens that is nearest to a square.
+
+    Raises:
+        SettingError: there is none whose sides are at least `least_side`.
+    """
+    height = next((side for side in range(math.isqrt(tokens), 0, -1) if tokens % side == 0), 0)
+    if height < least_side:
+        raise SettingError(
+            f"attention.tokens={tokens} is not height times width with both at least {least_side}, the landmarks of a "
+            "side; choose a square or a power of two from 64 on, for example."
+        )
+    return height, tokens // height

@@ -1,0 +1,72 @@
+"""Memory and arithmetic of a call, both exact and the same every time."""
+
+import os
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+MIB = 2**20
+aten = torch.ops.aten
+
+
+def peak_memory(call: Callable[[], object], device: torch.device) -> int:
+    """Most bytes that were allocated at one time during `call`, beyond those before it.
+
+    On the CPU from every single allocation that PyTorch's profiler saw, operators' own work space included. A
+    process's resident memory would hold what the C library kept of earlier frees, and differs from run to run.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports on standard error that there is no GPU
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        call()
+    events = measured.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def size_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes of tensors that share no memory."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products and convolutions in `call`, two per multiply-add.
+
+    By PyTorch's counter, which leaves out everything that works element by element (exp, GELU, normalisation, dropout,
+    the optimiser), and products in place; those are added here. It counts the backward pass of a convolution in groups
+    as if there were none, which for the depthwise ones is many times too much; corrected here.
+    """
+    with FlopCounterMode(display=False, custom_mapping=_MENDED) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def _product_in_place(_, left, right, *rest, out_shape=None, **kwargs) -> int:
+    return 2 * int(torch.Size(left).numel()) * right[-1]
+
+
+def _convolution_backward(
+    grad, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, mask, out_shape=None, **kwargs
+) -> int:
+    # The gradients of the input and of the weight each take as many products as the forward pass.
+    return conv_flop_count(x, weight, grad, transposed=transposed) * (bool(mask[0]) + bool(mask[1]))
+
+
+_MENDED = {
+    aten.baddbmm_: _product_in_place,
+    aten.addmm_: _product_in_place,
+    aten.convolution_backward: _convolution_backward,
+}
