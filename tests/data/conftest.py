@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
@@ -18,6 +20,12 @@ def fashion_mnist_root() -> Path:
     if not (root / "FashionMNIST").is_dir():
         pytest.skip("no Fashion-MNIST; set SOFT_TEST_DATA to the folder that holds FashionMNIST/")
     return root
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Image.Image]:
+    """Two, of 640 x 427 pixels."""
+    return [Image.fromarray(pixels) for pixels in load_sample_images().images]
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_a_configured_data_set_gives_batches(name, sizes, request):
     assert (data.train_size, data.val_size) == sizes
     assert data.num_classes == len(data.class_names) == 10
     for loader, size in ((data.train_dataloader(), data.batch_size), (data.val_dataloader(), data.val_batch_size)):
-        images, labels = next(iter(loader))
+        images, labels = data.on_after_batch_transfer(next(iter(loader)))
         assert (images.shape, images.dtype) == ((size, 3, data.img_size, data.img_size), torch.float32)
         assert (labels.shape, labels.dtype) == ((size,), torch.int64)
 
@@ -85,7 +85,7 @@ def test_a_configured_data_set_gives_batches(name, sizes, request):
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_the_configured_mean_and_std_are_the_training_set_s(name, request):
     data = ready(name, request, "+augment=none")
-    counts, _ = np.histogram(data._sets.train.images, bins=256, range=(0, 256))
+    counts, _ = np.histogram(data.sets.train.images, bins=256, range=(0, 256))
     levels = np.arange(256) / 255
     mean = np.average(levels, weights=counts)
     std = np.average((levels - mean) ** 2, weights=counts) ** 0.5

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
 
 from soft.data.datamodule import ImageDataModule
 from soft.data.datasets import BUILDERS
@@ -31,15 +33,20 @@ def ready(data: ImageDataModule, trainer=None) -> ImageDataModule:
     return data
 
 
-def batches(data: ImageDataModule, epoch: int) -> list[list[torch.Tensor]]:
+def batches(data: ImageDataModule, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     loader = data.train_dataloader()
     loader.sampler.set_epoch(epoch)
-    return list(loader)
+    return finished(data, loader)
 
 
 def same(first, second) -> bool:
     pairs = zip(first, second, strict=True)
     return all(torch.equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def finished(data: ImageDataModule, batches) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    data.trainer = None
+    return [data.on_after_batch_transfer(batch) for batch in batches]
 
 
 def test_batches_do_not_depend_on_workers_and_change_with_seed_and_epoch(make):
@@ -54,23 +61,59 @@ def test_batches_do_not_depend_on_workers_and_change_with_seed_and_epoch(make):
 
 @pytest.mark.parametrize(("world", "accumulated"), [(2, 1), (1, 2), (2, 4)])
 def test_a_step_holds_the_same_augmented_images_on_any_layout(make, world, accumulated):
-    whole = next(iter(ready(make()).train_dataloader()))
+    data = ready(make())
+    whole = finished(data, [next(iter(data.train_dataloader()))])
     parts = []
     loaders = [iter(ready(make(), FakeTrainer(world, rank, accumulated)).train_dataloader()) for rank in range(world)]
     for _ in range(accumulated):
-        parts += [next(loader) for loader in loaders]
+        parts += finished(data, [next(loader) for loader in loaders])
 
-    assert same([[torch.cat(column) for column in zip(*parts, strict=True)]], [whole])
+    assert same([[torch.cat(column) for column in zip(*parts, strict=True)]], whole)
 
 
 def test_validation_sees_each_image_once_on_any_number_of_devices(make):
-    alone = torch.cat([labels for _, labels in ready(make()).val_dataloader()])
+    alone = torch.cat([batch.labels for batch in ready(make()).val_dataloader()])
     ranks = [
-        torch.cat([labels for _, labels in ready(make(), FakeTrainer(7, rank)).val_dataloader()]) for rank in range(7)
+        torch.cat([batch.labels for batch in ready(make(), FakeTrainer(7, rank)).val_dataloader()]) for rank in range(7)
     ]
 
     assert sum(map(len, ranks)) == len(alone) == 360
     assert all(torch.equal(labels, alone[rank::7]) for rank, labels in enumerate(ranks))
+
+
+class Precision(LightningModule):
+    """Remembers what type its batches have."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3 * 16 * 16, 10)
+        self.types = set()
+
+    def training_step(self, batch, batch_idx):
+        self.types.add(batch[0].dtype)
+        return self.layer(batch[0].flatten(1)).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [
+        ("32-true", torch.float32),
+        ("64-true", torch.float64),
+        ("bf16-true", torch.bfloat16),
+        ("bf16-mixed", torch.float32),
+    ],
+)
+def test_images_come_in_the_trainer_s_precision(make, precision, dtype):
+    module = Precision()
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer = Trainer(accelerator="cpu", precision=precision, max_steps=1, use_distributed_sampler=False, **quiet)
+    trainer.fit(module, make())
+
+    assert module.types == {dtype}
 
 
 class WorkerThreads(torch.utils.data.Dataset):
@@ -78,16 +121,14 @@ class WorkerThreads(torch.utils.data.Dataset):
         return 2
 
     def __getitem__(self, index):
-        return torch.get_num_threads(), index
+        return Image.new("RGB", (1, 1)), torch.get_num_threads()
 
 
 def test_workers_use_one_thread_each(make):
     data = ready(make(num_workers=1))
-    data._sets.val, data.val_size = WorkerThreads(), 2
-    loader = data.val_dataloader()
-    loader.dataset.transform = int
+    data.sets.val, data.val_size = WorkerThreads(), 2
 
-    assert next(iter(loader))[0].tolist() == [1, 1]
+    assert next(iter(data.val_dataloader())).labels.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(("cores", "devices", "workers"), [(2, 1, 2), (64, 1, 8), (16, 8, 2), (4, 8, 0)])
@@ -130,6 +171,7 @@ def test_setup_reads_the_data_once(make, monkeypatch):
         ("batch_size", 64.5, "data.batch_size=64.5 has to be"),
         ("val_batch_size", "many", "data.val_batch_size='many' has to be"),
         ("num_workers", -1, "data.num_workers=-1 has to be a whole number of at least 0"),
+        ("max_bad_images", -1, "data.max_bad_images=-1 has to be a whole number of at least 0"),
         ("seed", -1, "seed=-1 has to be a whole number of at least 0"),
         ("root", "somewhere", "data.dataset=digits and the other data settings do not fit: got an unexpected keyword"),
     ],

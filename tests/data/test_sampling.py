@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from soft.data.sampling import EpochSampler, ShardSampler, TransformedImages, seed_position
+from soft.data.sampling import EpochSampler, ShardSampler, seed_position
 
 SIZE, GLOBAL_BATCH, SEED = 103, 24, 5
 
@@ -105,20 +105,3 @@ def test_a_position_fixes_all_three_generators():
 @pytest.mark.parametrize("other", [(1, 2, 4), (1, 3, 3), (2, 2, 3), (2, 1, 3), (1, 2), (1, 2, 3, 0)])
 def test_positions_do_not_share_randomness(other):
     assert all(a != b for a, b in zip(draws_at(1, 2, 3), draws_at(*other), strict=True))
-
-
-def test_images_are_seeded_before_they_are_loaded_and_transformed():
-    class Noise:
-        def __len__(self):
-            return 3
-
-        def __getitem__(self, index):
-            return random.random(), index
-
-    images = TransformedImages(Noise(), lambda noise: (noise, float(torch.rand(1))), seed=4)
-
-    first = images[(0, 1)]
-    assert images[(0, 1)] == first
-    assert images[(1, 1)] != first
-    assert images[1] != images[1], "a plain index leaves the generators alone"
-    assert images[1][1] == 1

@@ -1,15 +1,12 @@
 """What happens to a training image: one flat recipe, carried out by timm.
 
-`train_transform` applies the part of the recipe that works on one image. Mixup, CutMix and label smoothing need a whole
-batch; the training step reads them from the same recipe.
+`soft.data.transforms` applies the part of it that works on the pixels of one image, `soft.data.batches` erases, and the
+training step mixes and smooths labels; all read the same recipe.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from PIL import Image
-from timm.data import create_transform
-from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
+from timm.data.auto_augment import rand_augment_transform
 
 from soft.errors import SettingError
 from soft.settings import check_choice, check_number, check_range
@@ -74,53 +71,6 @@ class Augmentation:
         return not (crops or self.hflip or self.color_jitter or self.rand_augment or self.erase_prob)
 
 
-def train_transform(
-    augment: Augmentation, img_size: int | tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]
-) -> Callable:
-    """The transform of a training image: RGB PIL image of any size -> normalised float tensor (3, H, W).
-
-    It draws from Python's, NumPy's and PyTorch's global generators.
-
-    Args:
-        augment: the recipe. Where it keeps images as they are, they are resized and cropped at the centre.
-        img_size: pixels, an integer or (height, width).
-        mean, std: per RGB channel, for pixel values between 0 and 1.
-    """
-    if augment.keeps_images:
-        interpolation = "bicubic" if augment.interpolation == "random" else augment.interpolation
-        return eval_transform(img_size, mean, std, crop_pct=1.0, interpolation=interpolation)
-    transform = create_transform(
-        img_size,
-        is_training=True,
-        scale=augment.crop_scale,
-        ratio=augment.crop_ratio,
-        hflip=augment.hflip,
-        interpolation=augment.interpolation,
-        color_jitter=augment.color_jitter or None,
-        auto_augment=augment.rand_augment,
-        re_prob=augment.erase_prob,
-        re_mode="pixel",
-        mean=mean,
-        std=std,
-    )
-    _allow_zero_bits(transform)
-    return transform
-
-
-def eval_transform(
-    img_size: int | tuple[int, int],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    crop_pct: float,
-    interpolation: str,
-) -> Callable:
-    """The transform of an evaluation image: RGB PIL image of any size -> normalised float tensor (3, H, W).
-
-    The short side is resized to floor(img_size / crop_pct) and the centre is cropped.
-    """
-    return create_transform(img_size, crop_pct=crop_pct, interpolation=interpolation, mean=mean, std=std)
-
-
 def _check_rand_augment(recipe) -> None:
     try:
         rand_augment_transform(recipe)
@@ -129,15 +79,3 @@ def _check_rand_augment(recipe) -> None:
             f"augment.rand_augment={recipe} is not a RandAugment recipe of timm; write one such as "
             "rand-m9-mstd0.5-inc1, or null."
         ) from None
-
-
-def _allow_zero_bits(transform) -> None:
-    """Let RandAugment's strongest posterize keep 0 bits, a black image, as it did before Pillow 13 refused that."""
-    for step in transform.transforms:
-        for op in step.ops if isinstance(step, RandAugment) else ():
-            if op.aug_fn is posterize:
-                op.aug_fn = _posterize
-
-
-def _posterize(image: Image.Image, bits_to_keep: int, **_) -> Image.Image:
-    return posterize(image, bits_to_keep) if bits_to_keep > 0 else Image.new(image.mode, image.size)

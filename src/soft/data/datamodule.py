@@ -6,12 +6,16 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from soft.data.augmentation import INTERPOLATIONS, Augmentation, eval_transform, train_transform
+from soft.data.augmentation import INTERPOLATIONS, Augmentation
+from soft.data.bad_images import BadImages
+from soft.data.batches import TRIES, Batch, TransformedImages, collate, finish
 from soft.data.datasets import BUILDERS, DOWNLOADS
 from soft.data.image_sets import ImageSets
-from soft.data.sampling import EpochSampler, ShardSampler, TransformedImages
+from soft.data.sampling import EpochSampler, ShardSampler
+from soft.data.transforms import EvalTransform, train_transform
 from soft.errors import SettingError
 from soft.settings import check_choice, check_number, check_numbers, check_pixels, check_whole
 
@@ -20,6 +24,9 @@ MOST_WORKERS = 8
 
 class ImageDataModule(LightningDataModule):
     """Images and labels for training and validation: batches of a float tensor (B, 3, H, W) and an integer one (B,).
+
+    Loaders yield bytes (`soft.data.batches.Batch`), a quarter of the floats' size. `on_after_batch_transfer`, which the
+    trainer calls on the device, makes the floats; without a trainer, call it on what a loader yields.
 
     The trainer must leave the samplers alone (`use_distributed_sampler=False`): they split the work themselves, so that
     a step trains on the same images on any number of devices, and validation sees each image once.
@@ -38,10 +45,13 @@ class ImageDataModule(LightningDataModule):
         augment: what happens to training images.
         seed: fixes order and augmentation.
         root: the folder that holds the data, for data sets that have one.
+        max_bad_images: unreadable files that a process may meet; one more stops the run.
         options: the data set's own; the keywords of its builder.
 
     Attributes:
-        num_classes, class_names, train_size, val_size, notes: filled in by `setup`; `notes` are for a run's summary.
+        sets, num_classes, class_names, train_size, val_size, notes: filled in by `setup`; `sets` are the images without
+            any transform, `notes` are for a run's summary.
+        bad_images: the unreadable files met so far.
 
     Raises:
         SettingError: a setting of the wrong type or out of range. The methods raise it for data that is missing or does
@@ -65,6 +75,7 @@ class ImageDataModule(LightningDataModule):
         augment: Augmentation,
         seed: int,
         root: str | None = None,
+        max_bad_images: int = 0,
         **options,
     ):
         super().__init__()
@@ -77,6 +88,7 @@ class ImageDataModule(LightningDataModule):
         check_number("data.hflip", hflip, low=0, high=1)
         check_whole("data.batch_size", batch_size, least=1)
         check_whole("data.val_batch_size", val_batch_size, least=1)
+        check_whole("data.max_bad_images", max_bad_images, least=0)
         check_whole("seed", seed, least=0)
         if num_classes is not None:
             check_whole("data.num_classes", num_classes, least=1)
@@ -103,7 +115,8 @@ class ImageDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.augment = augment
         self.seed = seed
-        self._sets: ImageSets | None = None
+        self.bad_images = BadImages(max_bad_images)
+        self.sets: ImageSets | None = None
 
     def prepare_data(self) -> None:
         """Fetch the data if it can be fetched and is not there. Lightning calls this in one process per machine."""
@@ -112,7 +125,7 @@ class ImageDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data set; a second call does nothing."""
-        if self._sets is not None:
+        if self.sets is not None:
             return
         sets = BUILDERS[self.dataset](**self.options)
         classes = len(sets.class_names)
@@ -121,7 +134,7 @@ class ImageDataModule(LightningDataModule):
                 f"data.num_classes={self.num_classes}, but {self.dataset} has {classes} classes. Set data.num_classes "
                 f"to {classes} or null."
             )
-        self._sets = sets
+        self.sets = sets
         self.num_classes = classes
         self.class_names = sets.class_names
         self.train_size = len(sets.train)
@@ -155,8 +168,10 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """This rank's augmented batches of `steps_per_epoch` optimiser steps, in a new order every epoch."""
         _ = self.steps_per_epoch  # an epoch without a step is an error, not an empty loader
-        transform = train_transform(self.augment, self.img_size, self.mean, self.std)
-        images = TransformedImages(self._sets.train, transform, self.seed)
+        transform = train_transform(self.augment, self.img_size, self.mean)
+        images = TransformedImages(
+            self.sets.train, transform, self.seed, self.augment.erase_prob, self.bad_images.limit
+        )
         batch = self.per_device_batch
         sampler = EpochSampler(
             self.train_size, self.seed, self.batch_size, batch, self._num_replicas, self._rank, self._start()
@@ -165,9 +180,33 @@ class ImageDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """This rank's share of the validation images; over all ranks, each image comes exactly once."""
-        transform = eval_transform(self.img_size, self.mean, self.std, self.crop_pct, self.interpolation)
-        images = TransformedImages(self._sets.val, transform, self.seed)
+        transform = EvalTransform(self.img_size, self.crop_pct, self.interpolation)
+        images = TransformedImages(self.sets.val, transform, self.seed)
         return self._loader(images, ShardSampler(self.val_size, self._num_replicas, self._rank), self.val_batch_size)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
+        """A loader's batch -> normalised images (B, 3, H, W) in the trainer's precision and labels (B,), where it lies.
+
+        Files that could not be read are counted here, in the main process: there are more than `max_bad_images` of them
+        if this raises a SettingError.
+        """
+        training = self.trainer is not None and self.trainer.training
+        self.bad_images.add(batch.bad, "Another image takes its place." if training else "It is left out.")
+        if training and len(batch.labels) < self.per_device_batch:
+            raise SettingError(
+                f"{TRIES} training images in a row cannot be read, such as {next(iter(batch.bad))}; "
+                "src/verify_data.py lists all of them."
+            )
+        images = finish(batch, self.mean, self.std)
+        return self.trainer.precision_plugin.convert_input(images) if self.trainer else images, batch.labels
+
+    @property
+    def loader_workers(self) -> int:
+        """Processes of one loader."""
+        if self.num_workers is not None:
+            return self.num_workers
+        devices_here = self.trainer.num_devices if self.trainer else 1
+        return min(MOST_WORKERS, _cores() // devices_here)
 
     @property
     def _num_replicas(self) -> int:
@@ -192,15 +231,13 @@ class ImageDataModule(LightningDataModule):
         return (epochs.processed, done) if done < batches else (epochs.processed + 1, 0)
 
     def _loader(self, images: TransformedImages, sampler: Sampler, batch_size: int) -> DataLoader:
-        workers = self.num_workers
-        if workers is None:
-            devices_here = self.trainer.num_devices if self.trainer else 1
-            workers = min(MOST_WORKERS, _cores() // devices_here)
+        workers = self.loader_workers
         # A worker process limits itself to one PyTorch thread, so the workers do not fight over the cores.
         return DataLoader(
             images,
             batch_size,
             sampler=sampler,
+            collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -1,14 +1,12 @@
 """ImageNet, and anything laid out like it: one folder per class under train/ and under val/."""
 
-import struct
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, pil_loader
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
 
+from soft.data.decoding import open_image
 from soft.data.image_sets import ImageSets
 from soft.errors import SettingError
 
@@ -44,19 +42,6 @@ def imagenet(root: Path, expected: dict[str, int] | None = None) -> ImageSets:
     return ImageSets(train, val, train_classes, notes)
 
 
-def load_rgb(path: str) -> Image.Image:
-    """Read one image file as RGB, whatever its colour space and whatever its name says about its format."""
-    with warnings.catch_warnings():
-        # ImageNet holds images with broken EXIF data: one warning each, in every worker and every epoch.
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-        try:
-            return pil_loader(path)
-        except (OSError, SyntaxError, ValueError, struct.error) as error:
-            raise SettingError(
-                f"{path} (data.root) cannot be read as an image: {error}. Replace it or delete it."
-            ) from error
-
-
 def _split_folders(root: Path) -> tuple[Path, Path]:
     advice = "Set data.root or $IMAGENET_ROOT to the folder that holds train/ and val/."
     if not root.is_dir():
@@ -81,7 +66,7 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> ImageFolder:
-    images = ImageFolder(folder, loader=load_rgb, allow_empty=True)
+    images = ImageFolder(folder, loader=open_image, allow_empty=True)
     if not len(images):
         raise SettingError(f"{folder} (data.root) holds no images; these count: {', '.join(IMG_EXTENSIONS)}.")
     counts = np.bincount(images.targets, minlength=len(images.classes))

@@ -12,7 +12,8 @@ class ImageSets:
     """A training set and a validation set that share their classes.
 
     Attributes:
-        train, val: `len(images)` images; `images[index]` is (RGB PIL image, label from 0).
+        train, val: `len(images)` images; `images[index]` is (PIL image, label from 0). The image may be one that
+            `soft.data.decoding.open_image` has opened and nobody has decoded.
         class_names: one name per label.
         notes: phrases about the data that belong in a run's summary.
     """

@@ -6,11 +6,11 @@ the middle of an epoch can continue with the very same batches.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
 
 def seed_position(*position: int) -> None:
@@ -101,34 +101,3 @@ class ShardSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
-
-
-class TransformedImages(Dataset):
-    """A set of (PIL image, label) pairs with a transform, indexed by what a sampler above yields.
-
-    An (epoch, index) pair seeds the global generators before the image is loaded and transformed, so that the result
-    is a function of (seed, epoch, index). Without workers this happens in the main process, whose generators are then
-    left at that position. A plain index, as used for evaluation, seeds nothing.
-
-    Args:
-        images: `images[index]` gives (RGB PIL image, label).
-        transform: turns the image into a float tensor (3, H, W).
-        seed: the run's seed.
-    """
-
-    def __init__(self, images: Dataset | Sized, transform: Callable, seed: int):
-        self.images = images
-        self.transform = transform
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, position: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
-        if isinstance(position, tuple):
-            epoch, index = position
-            seed_position(self.seed, epoch, index)
-        else:
-            index = position
-        image, label = self.images[index]
-        return self.transform(image), label

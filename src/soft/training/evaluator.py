@@ -5,7 +5,7 @@ import time
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 
@@ -14,12 +14,18 @@ class ImageEvaluator(LightningModule):
 
     Args:
         model: classifier, images (B, 3, H, W) -> logits (B, num_classes).
+
+    Attributes:
+        images: how many images the last metrics are about, over all devices; unreadable files are not among them.
+        images_per_second: of the last validation.
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
         self.metrics = validation_metrics(model.num_classes)
+        self.count = SumMetric()
+        self.images = 0
         self.images_per_second = 0.0
 
     @property
@@ -33,7 +39,9 @@ class ImageEvaluator(LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
-        update_metrics(self.metrics, self.evaluated_model(images), labels)
+        self.count.update(len(labels))
+        if len(labels):  # none of a small last batch may have been readable
+            update_metrics(self.metrics, self.evaluated_model(images), labels)
         # From the end of the first batch, so that starting the loader does not count.
         if batch_idx == 0:
             self._start, self._images = time.perf_counter(), 0
@@ -45,6 +53,8 @@ class ImageEvaluator(LightningModule):
         self.metrics["loss"].compute().item()
         if self._images:
             self.images_per_second = self._images / (time.perf_counter() - self._start)
+        self.images = int(self.count.compute())
+        self.count.reset()
         self.log_metrics("val", self.metrics)
 
     def log_metrics(self, prefix: str, metrics: MetricCollection) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 import torch
-from timm.data import Mixup
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from soft.data.augmentation import Augmentation
+from soft.data.mixing import Mixup
 from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
@@ -140,8 +140,8 @@ class ImageClassifier(ImageEvaluator):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         super().validation_step(batch, batch_idx)
-        if self.raw_metrics is not None:
-            images, labels = batch
+        images, labels = batch
+        if self.raw_metrics is not None and len(labels):
             update_metrics(self.raw_metrics, self.model(images), labels)
 
     def on_validation_epoch_end(self) -> None:

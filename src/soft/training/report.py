@@ -127,7 +127,7 @@ def describe_evaluation(
     metrics = {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}
     return {
         **metrics,
-        "images": datamodule.val_size,
+        "images": evaluator.images,
         "images_per_second": evaluator.images_per_second,
         "model": model,
         "params": sum(parameter.numel() for parameter in evaluator.model.parameters()),

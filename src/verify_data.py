@@ -1,0 +1,43 @@
+"""Read every image of a data set: `python src/verify_data.py [data=...]`, settings in conf/verify_data.yaml."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from entrypoint import arguments, entry
+
+
+def verify_data(cfg: DictConfig) -> None:
+    """Prints the files that a run would skip; an error if there are any."""
+    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    from hydra.utils import instantiate
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from soft.data.verification import find_bad_images
+    from soft.errors import SettingError
+
+    datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
+    datamodule.prepare_data()
+    datamodule.setup()
+
+    console, bad = Console(), 0
+    with Progress(console=console) as progress:
+        for split, images in (("training", datamodule.sets.train), ("validation", datamodule.sets.val)):
+            task = progress.add_task(f"{split} images", total=len(images))
+            for done, reasons in find_bad_images(images, datamodule.loader_workers):
+                progress.advance(task, done)
+                bad += len(reasons)
+                for name, reason in reasons.items():
+                    console.print(f"{name}: {reason}", soft_wrap=True, markup=False, highlight=False)
+    total = datamodule.train_size + datamodule.val_size
+    if bad:
+        raise SettingError(
+            f"{bad} of {total} images of data={datamodule.dataset} cannot be read; mend or delete the files above, or "
+            f"let a run skip up to data.max_bad_images={cfg.data.get('max_bad_images', 0)} of them."
+        )
+    console.print(f"All {total} images can be read.")
+
+
+main = entry("verify_data")(verify_data)
+
+if __name__ == "__main__":
+    main()
