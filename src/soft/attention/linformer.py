@@ -17,8 +17,8 @@ class LinformerAttention(MultiHeadAttention):
     Source: Wang et al., "Linformer: Self-Attention with Linear Complexity", 2020, equation 7, with the paper's
     key-value sharing: one E per layer for keys, values and all heads.
 
-    E belongs to the grid that it is built for. On another grid of N′ tokens it is resized bilinearly, and scaled by N/N′
-    so that a projected key keeps its magnitude. (The package linformer takes the first N′ rows of E instead.)
+    E belongs to the grid that it is built for. On another grid of N′ tokens it is resized bilinearly, and scaled by
+    N/N′ so that a projected key keeps its magnitude. (The package linformer takes the first N′ rows of E instead.)
 
     Args:
         dim, num_heads, grid, conv_size: see `MultiHeadAttention`.
