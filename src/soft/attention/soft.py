@@ -135,9 +135,9 @@ class SoftAttention(nn.Module):
         b, n, _ = x.shape
         with _without_autocast(x.device.type):
             q = self.q(x.to(self.q.weight.dtype)).view(b, n, self.num_heads, -1).transpose(1, 2)
-            q = at_least_float32(q) * self.scale
-            landmarks = self.landmarks(q, grid)
-            p, a = gaussian_kernel(q, landmarks), gaussian_kernel(landmarks, landmarks)
+            q = at_least_float32(q)
+            landmarks = self.landmarks(q, grid, self.scale)
+            p, a = gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
             inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
             return p[:, :, queries] @ inverse @ p.transpose(-2, -1)
 
