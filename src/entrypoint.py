@@ -116,6 +116,8 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
     """Refuse a value whose type is not its default's: `schedule.epochs=many`. A default of null takes anything."""
     for key, default in leaves(defaults):
         root = key.split(".")[0]
+        if OmegaConf.is_missing(cfg, root):
+            raise ConfigError(f"{root} has no value; add {root}=...")
         if root not in cfg:
             raise ConfigError(f"A run needs {root}; leave out ~{root}.")
         if default is None:

@@ -12,8 +12,8 @@ def evaluate(cfg: DictConfig) -> float:
     from hydra.utils import instantiate
 
     from soft.errors import SettingError
-    from soft.models.checkpoints import load_weights, read_recipe, read_weights
-    from soft.models.factory import create_from_config
+    from soft.models.checkpoints import read_recipe
+    from soft.models.factory import create_from_checkpoint
     from soft.training import report
     from soft.training.console import quiet_libraries
     from soft.training.evaluator import ImageEvaluator
@@ -21,7 +21,8 @@ def evaluate(cfg: DictConfig) -> float:
 
     quiet_libraries()
     trained = read_recipe(cfg.checkpoint)
-    weights = read_weights(cfg.checkpoint, cfg.weights)
+    config = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
+    model = create_from_checkpoint(cfg.checkpoint, config, cfg.weights)
 
     trainer, _ = create_trainer(
         name=HydraConfig.get().runtime.choices.trainer,
@@ -36,22 +37,16 @@ def evaluate(cfg: DictConfig) -> float:
     datamodule.prepare_data()
     datamodule.setup("validate")
 
-    if "model" not in cfg and trained is None:
-        raise SettingError(f"{cfg.checkpoint} does not say which model it holds; add model=soft_tiny, for example.")
-    config = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else trained["model"]
-    classes = len(weights["head.weight"]) if "head.weight" in weights else 0
-    if classes != datamodule.num_classes:
+    if model.num_classes != datamodule.num_classes:
         raise SettingError(
-            f"{cfg.checkpoint} classifies into {classes} classes and data={datamodule.dataset} has "
+            f"{cfg.checkpoint} classifies into {model.num_classes} classes and data={datamodule.dataset} has "
             f"{datamodule.num_classes}; choose the data it was trained on."
         )
-    # Landmark windows follow from the size that the weights were trained at, not from the one they are evaluated at.
-    model = create_from_config(config, classes, trained["data"]["img_size"] if trained else None)
-    load_weights(model, weights)
 
     evaluator = ImageEvaluator(model)
     trainer.validate(evaluator, datamodule, verbose=False)
-    result = report.describe_evaluation(trainer, evaluator, datamodule, config["name"], cfg.checkpoint, cfg.weights)
+    name = (config or trained["model"])["name"]
+    result = report.describe_evaluation(trainer, evaluator, datamodule, name, cfg.checkpoint, cfg.weights)
     report.write_evaluation(result, cfg.output_dir)
     return result["top1"]
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import hydra
 import pytest
 import timm
+import torch
 from omegaconf import OmegaConf
 
-import soft  # noqa: F401 - registers the models
+from soft.attention import ATTENTIONS, attention_options
+from soft.models.factory import create_from_config
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = ("augment", "callbacks", "data", "logger", "model", "model/attention", "optimizer", "schedule", "trainer")
@@ -37,6 +39,26 @@ def test_model_config_names_its_model(name):
     cfg = compose(f"model={name}")
     assert cfg.model.name == name
     assert cfg.model.attention.attention == ("soft_norm" if name.startswith("soft_norm") else "soft")
+
+
+def test_every_attention_has_a_config_that_names_its_options():
+    assert {name for group, name in OPTIONS if group == "model/attention"} == set(ATTENTIONS)
+    for name in ATTENTIONS:
+        group = compose(f"model/attention={name}").model.attention
+        assert group.attention == name
+        assert list(group) == ["attention", *attention_options(name)]
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("name", ["soft_pico", "soft_norm_tiny"])
+def test_every_attention_is_built_from_its_config(name, attention):
+    cfg = compose(f"model={name}", f"model/attention={attention}")
+    with torch.device("meta"):
+        model = create_from_config(OmegaConf.to_container(cfg.model, resolve=True), num_classes=10)
+    attn = model.stages[2].blocks[0].attn
+    assert type(attn) is ATTENTIONS[attention]
+    if attention == "nystromformer":
+        assert attn.num_landmarks == cfg.model.recipe.num_landmarks == (9 if name == "soft_pico" else 49)
 
 
 # SPEC section 4: learning rate at batch 1024, plain and normalised.

@@ -9,6 +9,7 @@ from timm.models import FeatureInfo, get_notrace_functions, get_notrace_modules,
 from timm.optim import param_groups_layer_decay
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from soft.attention import ATTENTIONS
 from soft.errors import SettingError
 from soft.models import SoftTransformer
 from tests.models.test_variants import shell
@@ -21,6 +22,7 @@ SMALL = {
     "soft_norm_tiny": {"img_size": 64, "num_landmarks": 4},
 }
 SMALL_ONES = pytest.mark.parametrize("name", list(SMALL))
+EVERY_ATTENTION = pytest.mark.parametrize("attention", list(ATTENTIONS))
 
 
 def small(name: str = "soft_pico", **options: object) -> SoftTransformer:
@@ -275,23 +277,29 @@ def test_torchscript(name, sampling):
     torch.testing.assert_close(torch.jit.script(model)(x), model(x))
 
 
+@EVERY_ATTENTION
+def test_torchscript_of_every_attention_on_an_input_of_another_size(attention):
+    model, x = small(attention=attention), torch.randn(2, 3, 48, 40)
+    torch.testing.assert_close(torch.jit.script(model)(x), model(x))
+
+
 def test_torchscript_of_a_feature_pyramid():
     pyramid, x = small(features_only=True, out_indices=(1, 3)), images()
     torch.testing.assert_close(torch.jit.script(pyramid)(x), pyramid(x))
 
 
-@SMALL_ONES
-def test_fx(name):
-    model, x = small(name), images(name)
+@EVERY_ATTENTION
+def test_fx(attention):
+    model, x = small(attention=attention), images()
     options = {"leaf_modules": get_notrace_modules(), "autowrap_functions": get_notrace_functions()}
     _, nodes = get_graph_node_names(model, tracer_kwargs=options)
     traced = create_feature_extractor(model, return_nodes=[nodes[-1]], tracer_kwargs=options)
     torch.testing.assert_close(traced(x)[nodes[-1]], model(x))
 
 
-@pytest.mark.parametrize("attention", ["soft", "soft_norm"])
+@EVERY_ATTENTION
 def test_export_with_a_free_batch_size(attention):
-    model = small(attention=attention, newton_iters=3)
+    model = small(attention=attention, **({"newton_iters": 3} if attention.startswith("soft_") else {}))
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (images(),), dynamic_shapes=({0: batch},))
     x = images(batch=3)

@@ -3,6 +3,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from soft.attention import ATTENTIONS
 from soft.models.checkpoints import load_weights, to_official_keys
 from tests.golden import fill, image
 from tests.golden.plain import PlainSoft
@@ -36,3 +37,22 @@ def test_loss_curve_of_sgd_is_that_of_the_plain_formulas(attention):
     assert losses[0][0] - losses[-1][0] > 0.1
     for ours, theirs in losses:
         assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.parametrize("attention", list(ATTENTIONS))
+def test_every_attention_learns_a_batch_by_heart(attention):
+    """Pico in train mode under AdamW, in a few steps and with every parameter moving."""
+    torch.manual_seed(0)
+    model = timm.create_model("soft_pico", num_classes=4, attention=attention)
+    before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
+    images, labels = image(11, (8, 3, 32, 32)).float(), torch.arange(8) % 4
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0)
+    losses = []
+    for _ in range(8):
+        loss = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+    assert not [key for key, parameter in model.named_parameters() if torch.equal(parameter, before[key])]

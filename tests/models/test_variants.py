@@ -3,6 +3,7 @@ import timm
 import torch
 
 import soft
+from soft.attention import ATTENTIONS
 from soft.errors import SettingError
 from soft.models import SoftTransformer
 
@@ -57,6 +58,29 @@ def test_arguments_reach_the_attention():
         assert attention.normalised
         assert (attention.newton_iters, attention.inverse) == (10, "svd")
         assert (attention.landmarks.num_landmarks, attention.landmarks.sampling) == (25, "avgpool")
+
+
+# Parameters of soft_tiny: keys have a map of their own, and there is no landmark sampling.
+OTHERS = {"softmax": 13_302_792, "linformer": 13_562_100, "performer": 13_302_792, "nystromformer": 13_304_112}
+
+
+@pytest.mark.parametrize("name", ["soft_pico", "soft_tiny", "soft_small_39m", "soft_huge", "soft_norm_tiny"])
+@pytest.mark.parametrize("attention", OTHERS)
+def test_every_size_takes_every_attention(name, attention):
+    model = shell(name, attention=attention)
+    assert {type(block.attn) for stage in model.stages[:3] for block in stage.blocks} == {ATTENTIONS[attention]}
+    if name != "soft_huge":
+        assert model(torch.zeros(1, *model.default_cfg["input_size"], device="meta")).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("attention", OTHERS)
+def test_parameter_counts_of_the_other_attentions(attention):
+    model = shell("soft_tiny", attention=attention)
+    assert sum(parameter.numel() for parameter in model.parameters()) == OTHERS[attention]
+    tokens = sum(stage.grid[0] * stage.grid[1] * len(stage.blocks) for stage in model.stages[:3])
+    heads = sum(block.attn.num_heads for stage in model.stages[:3] for block in stage.blocks)
+    extra = {"linformer": 49 * tokens, "nystromformer": 33 * heads}
+    assert OTHERS[attention] - OTHERS["softmax"] == extra.get(attention, 0)
 
 
 @pytest.mark.parametrize(

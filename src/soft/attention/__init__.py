@@ -1,16 +1,25 @@
 """Attention modules behind one socket: `forward(x: (B, N, C), grid: (H, W)) -> (B, N, C)`, chosen by name."""
 
+import difflib
 import inspect
 
 from torch import nn
 
+from soft.attention.linformer import LinformerAttention
+from soft.attention.nystromformer import NystromAttention
+from soft.attention.performer import PerformerAttention
 from soft.attention.soft import NormalisedSoftAttention, SoftAttention
+from soft.attention.softmax import SoftmaxAttention
 from soft.errors import SettingError
 from soft.settings import check_choice
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
     "soft": SoftAttention,
     "soft_norm": NormalisedSoftAttention,
+    "softmax": SoftmaxAttention,
+    "linformer": LinformerAttention,
+    "performer": PerformerAttention,
+    "nystromformer": NystromAttention,
 }
 
 
@@ -21,6 +30,16 @@ class UnknownOptionError(SettingError, TypeError):
 _FROM_BACKBONE = ("dim", "num_heads", "grid", "conv_size")
 
 
+def attention_options(name: str) -> list[str]:
+    """The options of attention `name`, such as `num_landmarks`.
+
+    Raises:
+        SettingError: there is no such attention.
+    """
+    check_choice("attention", name, ATTENTIONS)
+    return [p for p in inspect.signature(ATTENTIONS[name]).parameters if p not in _FROM_BACKBONE]
+
+
 def create_attention(
     name: str, dim: int, num_heads: int, grid: tuple[int, int], conv_size: int, **options: object
 ) -> nn.Module:
@@ -29,10 +48,11 @@ def create_attention(
     Raises:
         SettingError: unknown name or option (`UnknownOptionError`), or a value that the attention refuses.
     """
-    check_choice("attention", name, ATTENTIONS)
-    known = [p for p in inspect.signature(ATTENTIONS[name]).parameters if p not in _FROM_BACKBONE]
+    known = attention_options(name)
     for option in options:
         if option not in known:
             takes = f"its options are {', '.join(known)}" if known else "it takes none"
-            raise UnknownOptionError(f"attention={name!r} has no option {option!r}; {takes}.")
+            close = difflib.get_close_matches(option, known, n=1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            raise UnknownOptionError(f"attention={name!r} has no option {option!r}; {takes}.{meant}")
     return ATTENTIONS[name](dim, num_heads, grid, conv_size, **options)

@@ -3,6 +3,7 @@
 B batch, h heads, N = H·W tokens, d head width, m landmarks.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -13,6 +14,7 @@ from soft.attention.eager import is_eager
 from soft.attention.fused import fused_attention
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.landmarks import LandmarkSampler
+from soft.attention.multihead import at_least_float32
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
 from soft.errors import SettingError
 from soft.settings import check_choice, check_whole
@@ -123,6 +125,21 @@ class SoftAttention(nn.Module):
             landmarks = self.landmarks(q, grid, self.scale)
             a = gaussian_kernel(landmarks, landmarks)
             return inverse_residual(a, self.inverse, self.newton_iters, self.normalised)
+
+    @torch.no_grad()
+    def attention_map(self, x: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
+        """Rows of P·A⁺·Pᵀ, what the tokens at `queries` take from each token: (B, h, len(queries), N).
+
+        Row times V is the attention's output there, before the output map and without the convolution of V.
+        """
+        b, n, _ = x.shape
+        with _without_autocast(x.device.type):
+            q = self.q(x.to(self.q.weight.dtype)).view(b, n, self.num_heads, -1).transpose(1, 2)
+            q = at_least_float32(q)
+            landmarks = self.landmarks(q, grid, self.scale)
+            p, a = gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
+            inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
+            return p[:, :, queries] @ inverse @ p.transpose(-2, -1)
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:

@@ -2,12 +2,14 @@
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 
 import timm
 from timm.models import is_model
 
 from soft.errors import SettingError
 from soft.models.backbone import SoftTransformer
+from soft.models.checkpoints import load_weights, read_recipe, read_weights
 
 
 def create_from_config(
@@ -45,3 +47,26 @@ def check_model_name(setting: str, name: object) -> None:
     models = timm.list_models("soft_*")
     close = difflib.get_close_matches(str(name), models, n=2) or models
     raise SettingError(f"{setting}={name!r} is not a SOFT model; did you mean {' or '.join(close)}?")
+
+
+def create_from_checkpoint(
+    path: str | Path, config: Mapping[str, object] | None = None, weights: str = "ema"
+) -> SoftTransformer:
+    """The model that a checkpoint holds, with its weights.
+
+    Args:
+        path: a file of ours or a released one, see `read_weights`.
+        config: as in `create_from_config`; None for what the checkpoint says. Released files do not say it.
+        weights: `ema` for the moving average where there is one, else `raw`.
+    """
+    trained = read_recipe(path)
+    state_dict = read_weights(path, weights)
+    if config is None:
+        if trained is None:
+            raise SettingError(f"{path} does not say which model it holds; add model=soft_tiny, for example.")
+        config = trained["model"]
+    classes = len(state_dict["head.weight"]) if "head.weight" in state_dict else 0
+    # Landmark windows follow from the size that the weights were trained at, not from the one they are used at.
+    model = create_from_config(config, classes, trained["data"]["img_size"] if trained else None)
+    load_weights(model, state_dict)
+    return model

@@ -3,6 +3,7 @@
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
+from soft.attention import attention_options
 from soft.models.backbone import SoftTransformer
 from soft.models.checkpoints import to_soft_keys
 
@@ -17,7 +18,7 @@ _SIZES = {
     "small_39m": ((1, 3, 20, 4), (64, 128, 320, 512)),
 }
 
-# Ours, for 28 to 64 px: a finer stem keeps 16x16 tokens in stage 1 at 32 px, and m = 9 fits the 4x4 grid of stage 3.
+# Ours, for 28 to 64 px: a finer stem keeps 16x16 tokens in stage 1 at 32 px.
 _PICO = {
     "img_size": 32,
     "depths": (1, 1, 2, 1),
@@ -26,8 +27,8 @@ _PICO = {
     "conv_sizes": (5, 3, 3),
     "stem_width": 16,
     "stem_strides": (2, 1, 1),
-    "num_landmarks": 9,
 }
+_PICO_LANDMARKS = 9  # fit the 4x4 grid of stage 3
 
 
 def _cfg(**kwargs: object) -> dict[str, object]:
@@ -78,7 +79,9 @@ def _soft(variant: str, pretrained: bool, **kwargs: object) -> SoftTransformer:
 @register_model
 def soft_pico(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
     """1.5M parameters, for 28 to 64 px images; not in the paper."""
-    return _create("soft_pico", pretrained, **{**_PICO, **kwargs})
+    takes_landmarks = "num_landmarks" in attention_options(kwargs.get("attention", "soft"))
+    landmarks = {"num_landmarks": _PICO_LANDMARKS} if takes_landmarks else {}
+    return _create("soft_pico", pretrained, **{**_PICO, **landmarks, **kwargs})
 
 
 @register_model

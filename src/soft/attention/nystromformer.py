@@ -1,0 +1,101 @@
+"""Nyströmformer attention: the softmax matrix from the rows and columns of a few landmarks."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from soft.attention.multihead import MultiHeadAttention
+from soft.attention.softmax import softmax_rows
+from soft.errors import SettingError
+from soft.settings import check_choice, check_whole
+
+STARTS = ("matrix", "batch")
+
+
+class NystromAttention(MultiHeadAttention):
+    """S(Q, K̃)·S(Q̃, K̃)⁺·S(Q̃, K)·V + DWConv(V), S(X, Y) = softmax(X·Yᵀ/√d).
+
+    Source: Xiong et al., "Nyströmformer: A Nyström-based Algorithm for Approximating Self-Attention", AAAI 2021,
+    equations 13 and 14. Landmarks Q̃ and K̃ are the means of m segments of consecutive tokens, row after row of the grid.
+    Where m does not divide N, zeros in front of Q, K and V fill the first segment up; they take part in the softmax, as
+    in the package nystrom-attention.
+
+    Args:
+        dim, num_heads, grid, conv_size: see `MultiHeadAttention`.
+        num_landmarks: m; more than N are of no use.
+        pinv_iters: steps of the iterative pseudo-inverse, see `iterative_pinv`.
+        conv_kernel: odd width of the depthwise convolution of V along the sequence, one filter per head.
+        pinv_start: `matrix` or `batch`, see `iterative_pinv`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        grid: tuple[int, int],
+        conv_size: int,
+        num_landmarks: int = 49,
+        pinv_iters: int = 6,
+        conv_kernel: int = 33,
+        pinv_start: str = "matrix",
+    ):
+        super().__init__(dim, num_heads, grid, conv_size)
+        check_whole("num_landmarks", num_landmarks, least=1)
+        check_whole("pinv_iters", pinv_iters, least=1)
+        check_whole("conv_kernel", conv_kernel, least=1)
+        if conv_kernel % 2 == 0:
+            raise SettingError(f"conv_kernel={conv_kernel} has to be odd, such as {conv_kernel + 1}.")
+        check_choice("pinv_start", pinv_start, STARTS)
+        self.num_landmarks = num_landmarks
+        self.pinv_iters = pinv_iters
+        self.pinv_start = pinv_start
+        self.conv = nn.Conv2d(
+            num_heads, num_heads, (conv_kernel, 1), padding=(conv_kernel // 2, 0), groups=num_heads, bias=False
+        )
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        local = F.conv2d(v, self.conv.weight.to(v.dtype), None, 1, self.conv.padding, 1, self.num_heads)
+        q_means, k, k_means = self.segment_means(q), self.pad(k), self.segment_means(k)
+        inverse = iterative_pinv(softmax_rows(q_means, k_means), self.pinv_iters, self.pinv_start)
+        # Each outer product is a softmax attention of its own, so that no N×m matrix is kept.
+        context = inverse @ F.scaled_dot_product_attention(q_means, k, self.pad(v))
+        return F.scaled_dot_product_attention(q, k_means, context) + local
+
+    def rows(self, q: Tensor, k: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
+        q_means, k_means = self.segment_means(q), self.segment_means(k)
+        inverse = iterative_pinv(softmax_rows(q_means, k_means), self.pinv_iters, self.pinv_start)
+        rows = softmax_rows(q[:, :, queries], k_means) @ inverse @ softmax_rows(q_means, self.pad(k))
+        return rows[..., -k.shape[-2] :]  # what goes to the padding meets values of zero
+
+    def pad(self, x: Tensor) -> Tensor:
+        """(B, h, N, d) with zeros in front, up to the next multiple of m."""
+        return F.pad(x, (0, 0, -x.shape[-2] % self.num_landmarks, 0))
+
+    def segment_means(self, x: Tensor) -> Tensor:
+        """(B, h, N, d) -> (B, h, m, d)."""
+        return self.pad(x).unflatten(-2, (self.num_landmarks, -1)).mean(-2)
+
+
+def iterative_pinv(a: Tensor, iters: int, start: str = "matrix") -> Tensor:
+    """Pseudo-inverse of softmax matrices (..., m, m) by `iters` steps Z ← ¼·Z·(13 − AZ·(15 − AZ·(7 − AZ))).
+
+    Nyströmformer, equation 11, from Z = Aᵀ / (largest column sum); the rows of A sum to one. The error's order is cubed
+    at every step, but the small eigenvalues of nearly uniform matrices need more than six steps: the truncated iterate
+    is then what the model computes, and the start shows in it.
+
+    Args:
+        a: (..., m, m), each row a softmax.
+        iters: number of steps.
+        start: `matrix` takes the largest column sum of each matrix. `batch` takes the largest of all heads and images,
+            as the package nystrom-attention does, so that an image's result depends on its neighbours in the batch.
+    """
+    sums = a.sum(-2)
+    largest = sums.amax(-1)[..., None, None] if start == "matrix" else sums.amax()
+    z = a.transpose(-2, -1) / largest
+    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    for _ in range(iters):
+        az = a @ z
+        z = 0.25 * z @ (13 * eye - az @ (15 * eye - az @ (7 * eye - az)))
+    return z

@@ -1,0 +1,94 @@
+"""Attention maps of an image: `python src/visualize.py image=PATH checkpoint=PATH`, settings in conf/visualize.yaml."""
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from entrypoint import entry
+
+
+def visualize(cfg: DictConfig) -> None:
+    """attention_maps.png: what points of one image attend to, a column for each checkpoint."""
+    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    from pathlib import Path
+
+    from soft.data.augmentation import eval_transform
+    from soft.errors import SettingError
+    from soft.models.checkpoints import read_recipe
+    from soft.models.factory import create_from_checkpoint
+    from soft.settings import check_pixels
+    from soft.studies.attention_maps import draw_attention_maps
+
+    given = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
+    paths = list(cfg.checkpoint) if isinstance(cfg.checkpoint, ListConfig) else [cfg.checkpoint]
+    if not paths:
+        raise SettingError("checkpoint=[] names no file; give one or several: [PATH,PATH].")
+    models, kinds, preparations = [], [], []
+    for path in paths:
+        models.append(create_from_checkpoint(path, given, cfg.weights))
+        trained = read_recipe(path)
+        kinds.append((given or trained["model"])["attention"]["attention"])
+        data = cfg.data if "data" in cfg else trained["data"] if trained else None
+        if data is None:
+            raise SettingError(f"{path} does not say how its images were prepared; add data=imagenet, for example.")
+        preparations.append({key: _plain(data[key]) for key in PREPARATION})
+    preparation, *others = preparations
+    if any(other != preparation for other in others):
+        raise SettingError(
+            "The checkpoints were trained on images of another size or normalisation; show them one at a time, or "
+            "add what they share, such as data=digits."
+        )
+    if cfg.img_size is not None:
+        check_pixels("img_size", _plain(cfg.img_size))
+        preparation["img_size"] = _plain(cfg.img_size)
+    image = eval_transform(**preparation)(_open_image(cfg.image))
+
+    # Two of one kind are told apart by their place in the list.
+    names = [kind if kinds.count(kind) == 1 else f"{kind} ({i})" for i, kind in enumerate(kinds, start=1)]
+    figure = draw_attention_maps(
+        dict(zip(names, models, strict=True)),
+        image.unsqueeze(0),
+        _plain(cfg.points),
+        layers=None if cfg.stage is None else [_layer(models[0], cfg.stage, cfg.block)],
+        head=cfg.head,
+        mean=preparation["mean"],
+        std=preparation["std"],
+    )
+    picture = Path(cfg.output_dir) / "attention_maps.png"
+    figure.savefig(picture)
+    print(f"attention maps  {picture}")
+
+
+PREPARATION = ("img_size", "mean", "std", "crop_pct", "interpolation")
+
+
+def _plain(value: object) -> object:
+    return OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
+
+
+def _open_image(path: str):
+    from PIL import Image, ImageOps
+
+    from soft.errors import SettingError
+
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except OSError as error:
+        raise SettingError(f"image={path} is not there, or no picture that can be read.") from error
+
+
+def _layer(model, stage: int, block: int) -> str:
+    from soft.errors import SettingError
+
+    stages = len(model.stages) - 1  # the last holds the class token's softmax blocks
+    if stage not in range(1, stages + 1):
+        raise SettingError(f"stage={stage} has no attention of the pyramid's; choose 1 to {stages}.")
+    blocks = len(model.stages[stage - 1].blocks)
+    if block not in range(-blocks, blocks):
+        raise SettingError(f"block={block} is not there: stage {stage} has blocks 0 to {blocks - 1}.")
+    return f"stages.{stage - 1}.blocks.{block % blocks}.attn"
+
+
+main = entry("visualize")(visualize)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Compares an attention with another library's on shared weights."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tests.golden import relative_error
+
+PRECISE = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+
+def errors(
+    ours: nn.Module, theirs: nn.Module, names: Mapping[str, tuple[str, int]], x: Tensor, grid: tuple[int, int]
+) -> dict[str, float]:
+    """Relative errors of the output and of every gradient.
+
+    Args:
+        ours, theirs: the two attentions; theirs gets our weights and takes tokens alone.
+        names: for every parameter of theirs, ours and which third of its rows (0 to 2), or -1 for all of it.
+        x: tokens (B, N, C) on `grid`.
+    """
+    assert set(names) == {name for name, _ in theirs.named_parameters()}
+    mine, other = dict(ours.named_parameters()), dict(theirs.named_parameters())
+    with torch.no_grad():
+        for name, (our_name, third) in names.items():
+            other[name].copy_(_part(mine[our_name], third))
+    x, x_other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    out, expected = ours(x, grid), theirs(x_other)
+    weight = torch.randn_like(expected)
+    (out * weight).sum().backward()
+    (expected * weight).sum().backward()
+    found = {"output": relative_error(out, expected), "input": relative_error(x.grad, x_other.grad)}
+    for place in set(names.values()):
+        gradient = sum(other[name].grad for name in names if names[name] == place)
+        found[str(place)] = relative_error(_part(mine[place[0]].grad, place[1]), gradient)
+    return found
+
+
+def _part(parameter: Tensor, third: int) -> Tensor:
+    return parameter if third < 0 else parameter.chunk(3)[third]

@@ -1,0 +1,74 @@
+"""`python src/visualize.py` on checkpoints of short runs."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from tests.end_to_end.command import run
+
+SHORT = ("trainer.max_steps=3", "trainer.limit_val_batches=1", "logger=csv")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A photo, and soft.ckpt and performer.ckpt of three steps on the digits."""
+    folder = tmp_path_factory.mktemp("visualize")
+    Image.fromarray(load_sample_image("china.jpg")).save(folder / "photo.jpg")
+    for attention in ("soft", "performer"):
+        run("train.py", f"model/attention={attention}", *SHORT, f"hydra.run.dir={attention}", cwd=folder)
+        (folder / attention / "checkpoints" / "last.ckpt").rename(folder / f"{attention}.ckpt")
+    return folder
+
+
+def test_several_checkpoints_stand_side_by_side(folder):
+    done = run(
+        "visualize.py",
+        "image=photo.jpg",
+        "checkpoint=[soft.ckpt,performer.ckpt]",
+        "points=[[0.2,0.3],[0.9,0.9]]",
+        "hydra.run.dir=two",
+        cwd=folder,
+    )
+    picture = folder / "two" / "attention_maps.png"
+    assert "two/attention_maps.png" in done.stdout
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    height, width = pixels.shape[:2]
+    assert 1 < width / height < 2  # two rows of three panels
+    # The map of each model is coloured and not the other's.
+    soft, performer = (pixels[:, third * width // 3 : (third + 1) * width // 3] for third in (1, 2))
+    assert min(abs(panel - panel.mean(-1, keepdims=True)).mean() for panel in (soft, performer)) > 10
+    assert abs(soft[:, : performer.shape[1]] - performer[:, : soft.shape[1]]).mean() > 5
+
+
+def test_a_file_without_a_recipe_takes_the_model_from_the_command_line(folder):
+    weights = {
+        key.removeprefix("model."): value
+        for key, value in torch.load(folder / "soft.ckpt", weights_only=True)["state_dict"].items()
+        if key.startswith("model.")
+    }
+    torch.save(weights, folder / "bare.pth")
+    arguments = ("visualize.py", "image=photo.jpg", "checkpoint=bare.pth", "hydra.run.dir=bare", "img_size=[64,96]")
+    assert "add model=soft_tiny" in run(*arguments, cwd=folder, expect=2).stderr
+    run(*arguments, "model=soft_pico", "data=digits", "stage=1", "head=0", cwd=folder)
+    wide = Image.open(folder / "bare" / "attention_maps.png")
+    assert wide.width > 0.5 * wide.height  # two columns of three rows, each wider than high
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["image=nowhere.jpg", "checkpoint=soft.ckpt"], "image=nowhere.jpg is not there, or no picture"),
+        (["image=photo.jpg", "checkpoint=soft.ckpt", "stage=4"], "stage=4 has no attention of the pyramid's; choose 1"),
+        (["image=photo.jpg", "checkpoint=[soft.ckpt,performer.ckpt]", "points=[[2,0]]"], "points=[2, 0] has to be"),
+        (["image=photo.jpg", "checkpoint=[]"], "checkpoint=[] names no file"),
+        (["image=photo.jpg"], "checkpoint has no value; add checkpoint="),
+    ],
+    ids=["image", "stage", "point", "checkpoint", "no checkpoint"],
+)
+def test_mistakes_end_in_a_sentence(arguments, text, folder):
+    done = run("visualize.py", *arguments, cwd=folder, expect=2)
+    assert done.stderr.startswith("ERROR: ")
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
