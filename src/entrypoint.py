@@ -26,6 +26,9 @@ CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
 # Sibling modules, Hydra plugins and the library are found however the entry point is started.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from masking import hide_secrets, mask_text  # noqa: E402
+from names import UnsafeNameError, check_names, inside  # noqa: E402
+
 # OpenMP threads spin while they wait for each other, by default for milliseconds: with a second busy process on the
 # machine a small model's step then takes thirty times as long. A few microseconds cost little when alone: a step of
 # 0.05 s became 0.06 s, and one of 2.8 s beside another process 0.14 s. Read when torch is loaded.
@@ -37,6 +40,7 @@ RUN_ID = secrets.token_hex(2)
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 OmegaConf.register_new_resolver("run_id", lambda: RUN_ID, replace=True)
+OmegaConf.register_new_resolver("inside", inside, replace=True)
 
 
 class ConfigError(Exception):
@@ -60,6 +64,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
             full_error = os.environ.pop("HYDRA_FULL_ERROR", None)  # not for the processes that a job starts
             try:
                 check_types(cfg, default_config())
+                check_names(leaves(cfg))
                 return task(cfg)
             except Exception as error:
                 message = explain(error, config_name)
@@ -74,6 +79,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                     os.environ["HYDRA_FULL_ERROR"] = full_error
 
         def main() -> None:
+            sys.argv[1:] = hide_secrets(sys.argv[1:])
             if FULL_ERROR:
                 return _hydra_main(task, config_name)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would otherwise print, and we print it
@@ -87,7 +93,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                 message = explain(error, config_name)
                 if message is None:
                     raise
-                print(f"ERROR: {message}", file=sys.stderr)
+                print(f"ERROR: {mask_text(message)}", file=sys.stderr)
                 sys.exit(2)
 
         return main
@@ -159,7 +165,7 @@ def explain(error: Exception, config_name: str) -> str | None:
     library = sys.modules.get("soft.errors")  # not loaded yet: not the library's error
     chain: BaseException | None = error
     while chain is not None:  # Hydra wraps what a constructor raises
-        if isinstance(chain, ConfigError) or (library and isinstance(chain, library.SettingError)):
+        if isinstance(chain, (ConfigError, UnsafeNameError)) or (library and isinstance(chain, library.SettingError)):
             return str(chain)
         chain = chain.__cause__
     if isinstance(error, InstantiationException):

@@ -11,6 +11,7 @@ def evaluate(cfg: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
+    from recorded import build_recorded
     from soft.errors import SettingError
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
@@ -32,8 +33,10 @@ def evaluate(cfg: DictConfig) -> float:
 
     if "data" not in cfg and trained is None:
         raise SettingError(f"{cfg.checkpoint} does not say what it was trained on; add data=imagenet, for example.")
-    data = OmegaConf.to_container(cfg.data, resolve=True) if "data" in cfg else trained["data"]
-    datamodule = instantiate(arguments(data))
+    if "data" in cfg:
+        datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
+    else:
+        datamodule = build_recorded(trained["data"], cfg.checkpoint)
     datamodule.prepare_data()
     datamodule.setup("validate")
 

@@ -3,11 +3,13 @@
 from omegaconf import DictConfig, OmegaConf
 
 from entrypoint import arguments, entry
+from masking import mask_text, masked
 
 
 def train(cfg: DictConfig) -> float | None:
     """One run, from its configuration to its best val/top1 in percent (what a sweep compares)."""
     # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    import sys
     import time
     from pathlib import Path
 
@@ -15,25 +17,51 @@ def train(cfg: DictConfig) -> float | None:
     from hydra.utils import instantiate
     from lightning.pytorch import seed_everything
 
+    from soft.hardware.layout import BatchLayout
     from soft.models.factory import create_from_config
     from soft.settings import check_whole
-    from soft.training import report
+    from soft.training import preflight, report
     from soft.training.console import quiet_libraries
     from soft.training.loggers import finish_loggers
     from soft.training.module import ImageClassifier
+    from soft.training.preflight_report import print_preflight
     from soft.training.trainer import check_resume, create_trainer
 
     start = time.monotonic()
     quiet_libraries()
-    recipe = OmegaConf.to_container(cfg, resolve=True)
+    recipe = masked(OmegaConf.to_container(cfg, resolve=True))  # for files, loggers and checkpoints
     check_whole("seed", cfg.seed, least=0)
     seed_everything(cfg.seed, workers=True, verbose=False)
     check_resume(cfg.resume)
 
+    name = HydraConfig.get().runtime.choices.trainer
+    folder = Path(cfg.output_dir)
+    datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
+
+    def build(classes: int, layout: BatchLayout, steps_per_epoch: int) -> ImageClassifier:
+        return ImageClassifier(
+            create_from_config(recipe["model"], classes, datamodule.img_size),
+            datamodule.augment,
+            arguments(recipe["optimizer"]),
+            arguments(recipe["schedule"]),
+            layout,
+            steps_per_epoch,
+            ema_decay=cfg.ema.decay,
+            ema_warmup=cfg.ema.warmup,
+            validate_raw=cfg.ema.validate_raw,
+            seed=cfg.seed,
+            recipe=recipe,
+        )
+
+    if cfg.preflight:
+        plan = preflight.simulate(recipe, name, datamodule, build, folder)
+        print_preflight(plan, folder / "preflight.txt", mask_text)
+        return sys.exit(plan.exit_code) if plan.exit_code else None
+
     loggers = list(instantiate(cfg.logger).values())
     trainer, layout = create_trainer(
         cfg.data.batch_size,
-        name=HydraConfig.get().runtime.choices.trainer,
+        name=name,
         callbacks=instantiate(cfg.callbacks).values(),
         logger=loggers,
         enable_progress_bar="progress" in cfg.callbacks,
@@ -41,28 +69,15 @@ def train(cfg: DictConfig) -> float | None:
         **arguments(recipe["trainer"]),
     )
 
-    datamodule = instantiate(arguments(recipe["data"]))
     datamodule.prepare_data()
     datamodule.setup("fit")
+    module = build(datamodule.num_classes, layout, datamodule.steps_per_epoch)
 
-    module = ImageClassifier(
-        create_from_config(recipe["model"], datamodule.num_classes, datamodule.img_size),
-        datamodule.augment,
-        arguments(recipe["optimizer"]),
-        arguments(recipe["schedule"]),
-        layout,
-        datamodule.steps_per_epoch,
-        ema_decay=cfg.ema.decay,
-        ema_warmup=cfg.ema.warmup,
-        validate_raw=cfg.ema.validate_raw,
-        seed=cfg.seed,
-        recipe=recipe,
-    )
-
-    folder = Path(cfg.output_dir)
     OmegaConf.save(recipe, folder / "config.yaml")
     facts = report.describe_run(trainer, layout, datamodule, module, cfg.optimizer.lr, folder)
-    report.print_summary(cfg.model.name, cfg.data.dataset, facts, datamodule.notes)
+    needs, warnings = preflight.inspect_launch(recipe, trainer, layout, datamodule, module, folder)
+    facts |= needs
+    report.print_summary(cfg.model.name, cfg.data.dataset, facts, masked([*datamodule.notes, *warnings]))
     with finish_loggers(loggers):
         for logger in loggers:
             logger.log_hyperparams({**recipe, "derived": facts})

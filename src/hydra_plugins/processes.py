@@ -22,6 +22,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from entrypoint import FULL_ERROR, ExplainedError
+from names import inside
 
 
 @dataclass
@@ -49,7 +50,7 @@ class ProcessLauncher(Launcher):
             job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(job):
                 job.hydra.job.id = job.hydra.job.num = number
-            folder = sweep / str(job.hydra.sweep.subdir)
+            folder = sweep / inside(str(job.hydra.sweep.subdir), "hydra.sweep.subdir")
             words = " ".join(filter_overrides(overrides))
             print(f"\nrun {number} ({len(results) + 1} of {len(job_overrides)}): {words}", flush=True)
             command = [sys.executable, sys.argv[0], "--config-name", self.config.hydra.job.config_name, *overrides]

@@ -1,11 +1,12 @@
 """A model from the plain mapping that a run's configuration and its checkpoints hold."""
 
 import difflib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
 import timm
-from timm.models import is_model
+from timm.models import build_model_with_cfg, is_model
 
 from soft.errors import SettingError
 from soft.models.backbone import SoftTransformer
@@ -28,6 +29,7 @@ def create_from_config(
     }
     name = config["name"]
     check_model_name("model.name", name)
+    _check_options({**options, **config["attention"]})
     if img_size is not None:
         options["img_size"] = img_size
     model = timm.create_model(name, num_classes=num_classes, **options, **config["attention"])
@@ -70,3 +72,10 @@ def create_from_checkpoint(
     model = create_from_config(config, classes, trained["data"]["img_size"] if trained else None)
     load_weights(model, state_dict)
     return model
+
+
+def _check_options(options: Mapping[str, object]) -> None:
+    """Refuse arguments of timm's: a configuration may come with a checkpoint, and names no files to load."""
+    for_timm = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
+    if refused := sorted(for_timm.intersection(options) | {key for key in options if key.startswith("pretrained")}):
+        raise SettingError(f"model.{refused[0]} is not a setting of a SOFT model, but an argument of timm's own.")

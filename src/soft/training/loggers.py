@@ -38,6 +38,12 @@ def create_wandb_logger(save_dir: str, mode: str = "auto", **options: object) ->
         mode: `auto` is online when WANDB_API_KEY is set (or as WANDB_MODE says) and offline otherwise.
         options: further arguments of `wandb.init`, such as `project`, `name`, `group`, `tags`.
     """
+    mode = resolve_wandb_mode(mode)
+    return WandbRunLogger(save_dir=save_dir, offline=mode == "offline", mode=mode, **options)
+
+
+def resolve_wandb_mode(mode: str) -> str:
+    """A mode of `create_wandb_logger` -> online, offline or disabled."""
     check_choice("logger.wandb.mode", mode, WANDB_MODES)
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
@@ -45,7 +51,12 @@ def create_wandb_logger(save_dir: str, mode: str = "auto", **options: object) ->
         raise SettingError(
             "logger.wandb.mode=online needs WANDB_API_KEY in the environment; mode=offline needs nothing."
         )
-    return WandbRunLogger(save_dir=save_dir, offline=mode == "offline", mode=mode, **options)
+    return mode
+
+
+def wandb_server() -> str:
+    """The URL that online runs talk to."""
+    return os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
 
 
 @contextmanager

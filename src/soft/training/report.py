@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soft.hardware.layout import BatchLayout
+from soft.hardware.preflight import gib
 from soft.training.evaluator import ImageEvaluator
 from soft.training.optim import REFERENCE_BATCH, scaled_lr
 
@@ -81,11 +82,19 @@ def print_summary(name: str, data: str, facts: dict[str, object], notes: list[st
         f"per device x {facts['accumulate']} accumulated, {facts['precision']}",
         "learning rate": f"{facts['lr_scaled']:.3g} (base {facts['lr_base']:.3g} at batch {REFERENCE_BATCH})",
         "length": f"{facts['epochs']} epochs, {facts['steps']:,} steps",
+        **_memory_row(facts),
         "outputs": _short(facts["folder"]),
     }
     _print_rows(rows)
     for note in notes:
         Console().print(Text(f"Note: {note}"), soft_wrap=True)
+
+
+def _memory_row(facts: dict[str, object]) -> dict[str, str]:
+    if "expected_memory" not in facts:
+        return {}
+    available = f" of {gib(facts['device_memory'])}" if facts["device_memory"] else ""
+    return {"memory": f"≈ {gib(facts['expected_memory'])}{available} per device"}
 
 
 @rank_zero_only

@@ -1,6 +1,7 @@
 """A Lightning Trainer from the hardware half of a recipe, checked before it is built."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
@@ -9,9 +10,68 @@ from lightning.pytorch.loggers import Logger
 from soft.errors import SettingError
 from soft.hardware.devices import check_gpus, choose_accelerator, count_devices
 from soft.hardware.layout import BatchLayout, lay_out_batch
-from soft.settings import check_choice, check_whole
+from soft.settings import check_choice, check_number, check_whole
 
 PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The devices of a run, here or elsewhere."""
+
+    accelerator: str  # cpu, cuda or mps
+    per_node: int
+    nodes: int
+    layout: BatchLayout
+
+
+def choose_hardware(
+    global_batch: int | None = None,
+    name: str = "trainer",
+    accelerator: str = "auto",
+    devices: int | str | list[int] = "auto",
+    num_nodes: int = 1,
+    precision: str = "32-true",
+    gpu_arch: str | None = None,
+    max_batch_per_device: int = 128,
+    oversubscribe: bool = False,
+    device_memory: float | None = None,
+    lacking: list[str] | None = None,
+) -> Hardware:
+    """The devices that these settings mean, and how the global batch lies over them.
+
+    Args:
+        global_batch: images per optimiser step; None when nothing is trained.
+        name: the chosen trainer config, for messages.
+        accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
+        devices: per node: a number, `auto`, -1 or a list of indices.
+        precision: one of Lightning's.
+        gpu_arch: architecture the config is written for, such as `sm_70`.
+        max_batch_per_device: images in one forward pass; more are accumulated.
+        oversubscribe: allow more CPU processes than cores.
+        device_memory: GiB of one device, where it is not here to be asked; for the preflight.
+        lacking: takes what this machine or this PyTorch build lacks for them, which is an error without it.
+
+    Raises:
+        SettingError: a setting that does not fit, or what is lacking.
+    """
+    check_choice("trainer.precision", precision, PRECISIONS)
+    check_whole("trainer.num_nodes", num_nodes, least=1)
+    if device_memory is not None:
+        check_number("trainer.device_memory", device_memory, low=0.1)
+    if gpu_arch == "sm_70" and precision.startswith("bf16"):
+        raise SettingError(f"trainer.precision={precision} is not for V100 GPUs, which have no bfloat16; use 16-mixed.")
+    accelerator = choose_accelerator(accelerator)
+    count = count_devices(accelerator, devices, oversubscribe)
+    try:
+        check_gpus(f"trainer={name}", accelerator, count, gpu_arch)
+    except SettingError as error:
+        if lacking is None:
+            raise
+        lacking.append(str(error))
+    world_size = count * num_nodes
+    layout = lay_out_batch(world_size if global_batch is None else global_batch, world_size, max_batch_per_device)
+    return Hardware(accelerator, count, num_nodes, layout)
 
 
 def create_trainer(
@@ -24,48 +84,41 @@ def create_trainer(
     gpu_arch: str | None = None,
     max_batch_per_device: int = 128,
     oversubscribe: bool = False,
+    device_memory: float | None = None,
     callbacks: Iterable[Callback] = (),
     logger: Iterable[Logger] = (),
     **options: object,
 ) -> tuple[Trainer, BatchLayout]:
-    """The Trainer, and how the global batch lies over its devices.
+    """The Trainer on the hardware of `choose_hardware`, and how the global batch lies over it.
 
     Args:
-        global_batch: images per optimiser step; None when nothing is trained.
-        name: the chosen trainer config, for messages.
-        accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
-        devices: per node: a number, `auto`, -1 or a list of indices.
-        precision: one of Lightning's.
-        gpu_arch: architecture the config is written for, such as `sm_70`.
-        max_batch_per_device: images in one forward pass; more are accumulated.
-        oversubscribe: allow more CPU processes than cores.
         options: further arguments of `lightning.pytorch.Trainer`.
-
-    Raises:
-        SettingError: this machine or this PyTorch build cannot do that, or the batch does not divide.
     """
-    check_choice("trainer.precision", precision, PRECISIONS)
-    check_whole("trainer.num_nodes", num_nodes, least=1)
-    if gpu_arch == "sm_70" and precision.startswith("bf16"):
-        raise SettingError(f"trainer.precision={precision} is not for V100 GPUs, which have no bfloat16; use 16-mixed.")
-    accelerator = choose_accelerator(accelerator)
-    count = count_devices(accelerator, devices, oversubscribe)
-    check_gpus(f"trainer={name}", accelerator, count, gpu_arch)
-    world_size = count * num_nodes
-    layout = lay_out_batch(world_size if global_batch is None else global_batch, world_size, max_batch_per_device)
+    hardware = choose_hardware(
+        global_batch,
+        name,
+        accelerator,
+        devices,
+        num_nodes,
+        precision,
+        gpu_arch,
+        max_batch_per_device,
+        oversubscribe,
+        device_memory,
+    )
     trainer = Trainer(
-        accelerator=accelerator,
-        devices=devices if isinstance(devices, list) else count,
+        accelerator=hardware.accelerator,
+        devices=devices if isinstance(devices, list) else hardware.per_node,
         num_nodes=num_nodes,
         precision=precision,
-        accumulate_grad_batches=layout.accumulate,
+        accumulate_grad_batches=hardware.layout.accumulate,
         callbacks=list(callbacks),
         logger=list(logger),
         # Our samplers know their rank; Lightning's replacement pads, and loses its place on resume.
         use_distributed_sampler=False,
         **options,
     )
-    return trainer, layout
+    return trainer, hardware.layout
 
 
 def check_resume(checkpoint: str | None) -> None:
