@@ -1,7 +1,7 @@
 """The attention core in one autograd function: what `SoftAttention` runs in eager PyTorch.
 
-It computes what the composed form in `soft.py` computes, with fewer passes over memory and a backward that keeps the
-N×m kernel once. Compilers, exporters and TorchScript get the composed form, which they fuse themselves.
+It computes what the composed form in `soft.py` computes, with fewer passes over memory and nothing of size N×m kept
+for the backward pass. Compilers, exporters and TorchScript get the composed form, which they fuse themselves.
 
 Shapes: Q, V and the output are (B, N, h, d), landmarks Q̃ (B, h, m, d), their inverse kernel A⁺ (B, h, m, m).
 """
@@ -52,7 +52,7 @@ class _FusedAttention(torch.autograd.Function):
         queries = queries.view(b * h, n, d + 2)
         norms = landmarks.square().sum(-1, keepdim=True).mul_(-0.5)
         keys = torch.cat([landmarks, torch.ones_like(norms), norms], -1).view(b * h, m, d + 2)
-        p = torch.bmm(queries, keys.mT).exp_()
+        p = _kernel(queries, keys)
         inverse = inverse.reshape(b * h, m, m)
 
         # In this order nothing costs more than N·m·d.
@@ -62,16 +62,18 @@ class _FusedAttention(torch.autograd.Function):
         local = _convolve(v, filters, grid)
         local.transpose(1, 2).add_(x.view(b, h, n, d))
 
-        ctx.save_for_backward(queries, keys, p, inverse, mixed, v, filters)
+        # P, the largest of all, is cheaper to compute again than to keep.
+        ctx.save_for_backward(queries, keys, inverse, mixed, v, filters)
         ctx.grid, ctx.scale = grid, scale
         return local
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, p, inverse, mixed, v, filters = ctx.saved_tensors
+        queries, keys, inverse, mixed, v, filters = ctx.saved_tensors
         b, n, h, d = v.shape
         m = keys.shape[1]
+        p = _kernel(queries, keys)
         # Side by side, so that the two terms of ∂L/∂P, one from each P in the product, are one matrix product.
         both = torch.cat([grad.transpose(1, 2), v.transpose(1, 2)], -1).view(b * h, n, 2 * d)
         grad_weighted = torch.bmm(p.mT, both[..., :d])
@@ -103,6 +105,10 @@ class _FusedAttention(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _kernel(queries: Tensor, keys: Tensor) -> Tensor:
+    return torch.bmm(queries, keys.mT).exp_()
 
 
 def _as_image(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

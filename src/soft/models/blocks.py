@@ -7,16 +7,16 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Mlp
 from timm.models import checkpoint, register_notrace_function, register_notrace_module
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from soft.attention import ATTENTIONS, create_attention
+from soft.models.mlp import LeanMlp
 
-# To FX an attention is one node: what it computes depends on the grid.
-for _attention in ATTENTIONS.values():
-    register_notrace_module(_attention)
+# To FX an attention is one node, because what it computes depends on the grid, and so is an MLP with its own gradient.
+for _module in (*ATTENTIONS.values(), LeanMlp):
+    register_notrace_module(_module)
 
 
 @register_notrace_function
@@ -31,6 +31,11 @@ def resize_position_embedding(embedding: Tensor, old: tuple[int, int], new: tupl
     return torch.cat([embedding[:, :prefix], grid], dim=1)
 
 
+def _exact_mlp(in_features: int, hidden_features: int, **_: object) -> LeanMlp:
+    """What timm's Block asks for; the rest of its arguments are this Mlp's defaults."""
+    return LeanMlp(in_features, hidden_features, "none")
+
+
 class SoftBlock(nn.Module):
     """Y = LN(X + drop(attn(X))); Z = LN(Y + drop(MLP(Y))).
 
@@ -42,7 +47,7 @@ class SoftBlock(nn.Module):
         super().__init__()
         self.attn = attn
         self.norm1 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=partial(nn.GELU, approximate="tanh"))
+        self.mlp = LeanMlp(dim, int(dim * mlp_ratio), "tanh")
         self.norm2 = nn.LayerNorm(dim)
         self.drop = nn.Dropout(drop)
 
@@ -97,7 +102,8 @@ class ClassTokenStage(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], dim))
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.ModuleList(
-            Block(dim, num_heads, mlp_ratio, qkv_bias=True, drop_path=drop, norm_layer=norm) for drop in drops
+            Block(dim, num_heads, mlp_ratio, qkv_bias=True, drop_path=drop, norm_layer=norm, mlp_layer=_exact_mlp)
+            for drop in drops
         )
 
     def forward(self, x: Tensor) -> Tensor:
