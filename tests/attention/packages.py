@@ -26,10 +26,13 @@ def errors(
         for name, (our_name, third) in names.items():
             other[name].copy_(_part(mine[our_name], third))
     x, x_other = x.clone().requires_grad_(), x.clone().requires_grad_()
-    out, expected = ours(x, grid), theirs(x_other)
-    weight = torch.randn_like(expected)
+    out = ours(x, grid)
+    weight = torch.randn_like(out)
     (out * weight).sum().backward()
-    (expected * weight).sum().backward()
+    # oneDNN's gradient of nystrom-attention's convolution is wrong in float32, see `NystromAttention.convolve`.
+    with torch.backends.mkldnn.flags(enabled=False):
+        expected = theirs(x_other)
+        (expected * weight).sum().backward()
     found = {"output": relative_error(out, expected), "input": relative_error(x.grad, x_other.grad)}
     for place in set(names.values()):
         gradient = sum(other[name].grad for name in names if names[name] == place)

@@ -81,6 +81,29 @@ def test_as_many_landmarks_as_tokens_is_softmax_attention():
     torch.testing.assert_close(attention(x, (3, 3)), softmax(x, (3, 3)))
 
 
+@pytest.mark.parametrize("heads", [1, 2, 10])
+@pytest.mark.parametrize("tokens", [1, 9, 16, 20, 64, 196, 784])
+def test_convolution_and_its_gradients_are_right_in_float32_also_where_the_filter_is_wider_than_the_sequence(
+    tokens, heads
+):
+    torch.manual_seed(0)
+    attention = NystromAttention(8 * heads, heads, (1, tokens), 3, num_landmarks=1)
+    v, weight = torch.randn(2, 3, heads, tokens, 8).unbind()
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        attention, value = attention.to(dtype), v.to(dtype).requires_grad_()
+        attention.zero_grad()
+        if dtype == torch.float64:  # shifted sums, without any convolution
+            padded = nn.functional.pad(value, (0, 0, 16, 16))
+            filters = attention.conv.weight[:, 0, :, 0]
+            out = sum(filters[:, k, None, None] * padded[:, :, k : k + tokens] for k in range(33))
+        else:
+            out = attention.convolve(value)
+        (out * weight.to(dtype)).sum().backward()
+        found.append((out, value.grad, attention.conv.weight.grad))
+    assert max(relative_error(ours, exact) for exact, ours in zip(*found, strict=True)) < 1e-6
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
