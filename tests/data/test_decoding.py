@@ -71,6 +71,7 @@ def test_cmyk_keeps_its_colours(photograph, tmp_path, file_format, box):
 
     difference = read(file, box=box).astype(float) - np.asarray(photograph)[top:bottom, left:right]
     assert abs(difference).mean() < 8, "but for JPEG's loss"
+    assert np.array_equal(read(file, box=box), pillow(file)[top:bottom, left:right])
 
 
 def grey_ramp() -> np.ndarray:
