@@ -5,9 +5,7 @@ Only light imports here: `--help`, `--cfg job` and typing errors answer before t
 
 import difflib
 import functools
-import logging
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,24 +20,28 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
+SOURCES = Path(__file__).resolve().parent
+CONFIG_DIR = SOURCES.parent / "conf"
 # Sibling modules, Hydra plugins and the library are found however the entry point is started.
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(SOURCES))
 
+from jobs import ExplainedError, run_sweep_job  # noqa: E402
 from masking import hide_secrets, mask_text  # noqa: E402
 from names import UnsafeNameError, check_names, inside  # noqa: E402
+from ranks import end_with_launcher, log_name, rank, run_id, tell  # noqa: E402
 
 # OpenMP threads spin while they wait for each other, by default for milliseconds: with a second busy process on the
 # machine a small model's step then takes thirty times as long. A few microseconds cost little when alone: a step of
 # 0.05 s became 0.06 s, and one of 2.8 s beside another process 0.14 s. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
-# Keeps the folders of runs apart that start in the same second; one value in all of a process.
-RUN_ID = secrets.token_hex(2)
 # What the user asked for; the variable itself is set below, for Hydra.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
-OmegaConf.register_new_resolver("run_id", lambda: RUN_ID, replace=True)
+# Cached in the configuration: a launcher takes it to other processes, where it has to stay what it was.
+OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("log_name", log_name, replace=True)
+OmegaConf.register_new_resolver("of_first_rank", lambda value: None if rank() else value, replace=True)
 OmegaConf.register_new_resolver("inside", inside, replace=True)
 
 
@@ -47,48 +49,52 @@ class ConfigError(Exception):
     """A setting that does not fit the configuration; the message is for the user."""
 
 
-class ExplainedError(Exception):
-    """Ends a job whose error the user has been told."""
-
-
 def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
     """Decorator that makes `task(cfg)` a command line of conf/`config_name`.yaml.
 
-    A mistake of the user's ends in its message on standard error and exit code 2, an interruption in 130; with
-    HYDRA_FULL_ERROR=1 every error keeps its traceback.
+    A mistake of the user's ends in its message on standard error and exit code 2, another error in its traceback and 1,
+    an interruption in 130. With HYDRA_FULL_ERROR=1 a mistake keeps its traceback too.
     """
 
     def decorate(task: Callable[[DictConfig], object]) -> Callable[[], None]:
+        script = task.__code__.co_filename
+
+        @functools.wraps(task)
+        def job(cfg: DictConfig) -> object:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # called by a launcher that is not ours
+                return run_sweep_job(script)
+            end_with_launcher()
+            check_types(cfg, default_config())
+            check_names(leaves(cfg))
+            return task(cfg)
+
         @functools.wraps(task)
         def checked(cfg: DictConfig) -> object:
             full_error = os.environ.pop("HYDRA_FULL_ERROR", None)  # not for the processes that a job starts
             try:
-                check_types(cfg, default_config())
-                check_names(leaves(cfg))
-                return task(cfg)
+                return job(cfg)
+            except ExplainedError:
+                raise  # the sweep goes on, and fails at its end
             except Exception as error:
-                message = explain(error, config_name)
-                if message is None:
-                    raise
-                logging.getLogger(config_name).error(message)
-                if HydraConfig.get().mode == RunMode.RUN:
-                    sys.exit(2)
-                raise ExplainedError from error  # the sweep goes on, and fails at its end
+                sys.exit(tell(error, explain(error, config_name), config_name))
             finally:
                 if full_error is not None:
                     os.environ["HYDRA_FULL_ERROR"] = full_error
 
         def main() -> None:
             sys.argv[1:] = hide_secrets(sys.argv[1:])
+            # For launchers whose processes start elsewhere and load this module there.
+            paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(SOURCES), *filter(None, paths)]))
             if FULL_ERROR:
-                return _hydra_main(task, config_name)
+                return _hydra_main(job, config_name)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would otherwise print, and we print it
             try:
                 return _hydra_main(checked, config_name)
             except KeyboardInterrupt:
                 sys.exit(130)
-            except ExplainedError:  # jobs of a sweep
-                sys.exit(1)
+            except ExplainedError as error:  # of a job of a sweep
+                sys.exit(f"ERROR: {error}" if str(error) else 1)
             except Exception as error:
                 message = explain(error, config_name)
                 if message is None:

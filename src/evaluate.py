@@ -13,6 +13,7 @@ def evaluate(cfg: DictConfig) -> float:
 
     from recorded import build_recorded
     from soft.errors import SettingError
+    from soft.hardware.layout import check_validation_share
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
     from soft.training import report
@@ -25,9 +26,10 @@ def evaluate(cfg: DictConfig) -> float:
     config = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
     model = create_from_checkpoint(cfg.checkpoint, config, cfg.weights)
 
-    trainer, _ = create_trainer(
+    trainer, layout = create_trainer(
         name=HydraConfig.get().runtime.choices.trainer,
         enable_checkpointing=False,
+        recipe=OmegaConf.to_container(cfg, resolve=True),
         **{key: cfg.trainer[key] for key in HARDWARE},
     )
 
@@ -39,6 +41,7 @@ def evaluate(cfg: DictConfig) -> float:
         datamodule = build_recorded(trained["data"], cfg.checkpoint)
     datamodule.prepare_data()
     datamodule.setup("validate")
+    check_validation_share(datamodule.val_size, layout.devices)
 
     if model.num_classes != datamodule.num_classes:
         raise SettingError(

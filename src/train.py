@@ -17,7 +17,7 @@ def train(cfg: DictConfig) -> float | None:
     from hydra.utils import instantiate
     from lightning.pytorch import seed_everything
 
-    from soft.hardware.layout import BatchLayout
+    from soft.hardware.layout import BatchLayout, check_validation_share
     from soft.models.factory import create_from_config
     from soft.settings import check_whole
     from soft.training import preflight, report
@@ -66,14 +66,17 @@ def train(cfg: DictConfig) -> float | None:
         logger=loggers,
         enable_progress_bar="progress" in cfg.callbacks,
         enable_checkpointing="checkpoint" in cfg.callbacks,
+        recipe=recipe,
         **arguments(recipe["trainer"]),
     )
 
     datamodule.prepare_data()
     datamodule.setup("fit")
+    check_validation_share(datamodule.val_size, layout.devices)
     module = build(datamodule.num_classes, layout, datamodule.steps_per_epoch)
 
-    OmegaConf.save(recipe, folder / "config.yaml")
+    if trainer.is_global_zero:
+        OmegaConf.save(recipe, folder / "config.yaml")
     facts = report.describe_run(trainer, layout, datamodule, module, cfg.optimizer.lr, folder)
     needs, warnings = preflight.inspect_launch(recipe, trainer, layout, datamodule, module, folder)
     facts |= needs

@@ -5,13 +5,8 @@ job on believes the first one's world size, and W&B goes on in the first one's r
 user would type for it, in its own folder; one that fails ends alone.
 """
 
-import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +16,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from entrypoint import FULL_ERROR, ExplainedError
+from entrypoint import FULL_ERROR
+from jobs import ExplainedError, job_command, objective, refuse_ranks, run_tree
 from names import inside
 
 
@@ -43,8 +39,10 @@ class ProcessLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        refuse_ranks()
         setup_globals()
         sweep = Path(self.config.hydra.sweep.dir).absolute()
+        name = self.config.hydra.job.config_name
         results = []
         for number, overrides in enumerate(job_overrides, start=initial_job_idx):
             job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -53,9 +51,8 @@ class ProcessLauncher(Launcher):
             folder = sweep / inside(str(job.hydra.sweep.subdir), "hydra.sweep.subdir")
             words = " ".join(filter_overrides(overrides))
             print(f"\nrun {number} ({len(results) + 1} of {len(job_overrides)}): {words}", flush=True)
-            command = [sys.executable, sys.argv[0], "--config-name", self.config.hydra.job.config_name, *overrides]
-            # A default from the config file would otherwise send the job back into a sweep.
-            code = _run_tree([*command, "hydra.mode=RUN", f'hydra.run.dir="{folder}"', f"hydra.job.num={number}"])
+            command = job_command(sys.argv[0], name, overrides, folder, number)
+            code = run_tree(command, without=() if FULL_ERROR else ("HYDRA_FULL_ERROR",))
             results.append(_result(code, folder, overrides, job))
         failed = [result for result in results if result.status == JobStatus.FAILED]
         print(f"\n{len(results) - len(failed)} of {len(results)} runs finished, in {sweep}", flush=True)
@@ -64,29 +61,12 @@ class ProcessLauncher(Launcher):
         return results
 
 
-def _run_tree(command: list[str]) -> int:
-    """Exit code of `command`; whatever it leaves behind is killed, and an interruption is passed on to it."""
-    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR" or FULL_ERROR}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=60)
-        raise
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def _result(code: int, folder: Path, overrides: Sequence[str], job: DictConfig) -> JobReturn:
     result = JobReturn(overrides=list(filter_overrides(overrides)), cfg=job, working_dir=str(folder))
-    summary = folder / "result.json"
     if code == 0:
         result.status = JobStatus.COMPLETED
-        result.return_value = json.loads(summary.read_text())["top1"] if summary.is_file() else None
+        result.return_value = objective(folder)
     else:
         result.status = JobStatus.FAILED
-        result.return_value = ExplainedError(f"{folder} ended with exit code {code}")
+        result.return_value = ExplainedError()  # named above
     return result

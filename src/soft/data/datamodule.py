@@ -1,7 +1,6 @@
 """The data of one run: the sets, their loaders, and how the global batch is split over the devices."""
 
 import inspect
-import os
 from pathlib import Path
 
 import torch
@@ -12,11 +11,12 @@ from torch.utils.data import DataLoader, Sampler
 from soft.data.augmentation import INTERPOLATIONS, Augmentation
 from soft.data.bad_images import BadImages
 from soft.data.batches import TRIES, Batch, TransformedImages, collate, finish
-from soft.data.datasets import BUILDERS, DOWNLOADS
+from soft.data.datasets import BUILDERS, DOWNLOADS, one_at_a_time
 from soft.data.image_sets import ImageSets
 from soft.data.sampling import EpochSampler, ShardSampler
 from soft.data.transforms import EvalTransform, train_transform
 from soft.errors import SettingError
+from soft.hardware.devices import cores_per_process
 from soft.settings import check_choice, check_number, check_numbers, check_pixels, check_whole
 
 MOST_WORKERS = 8
@@ -119,9 +119,10 @@ class ImageDataModule(LightningDataModule):
         self.sets: ImageSets | None = None
 
     def prepare_data(self) -> None:
-        """Fetch the data if it can be fetched and is not there. Lightning calls this in one process per machine."""
+        """Fetch the data if it can be fetched and is not there; called by several processes, one after the other."""
         if self.dataset in DOWNLOADS:
-            DOWNLOADS[self.dataset](self.options["root"])
+            with one_at_a_time(self.options["root"]):
+                DOWNLOADS[self.dataset](self.options["root"])
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data set; a second call does nothing."""
@@ -206,7 +207,7 @@ class ImageDataModule(LightningDataModule):
         if self.num_workers is not None:
             return self.num_workers
         devices_here = self.trainer.num_devices if self.trainer else 1
-        return min(MOST_WORKERS, _cores() // devices_here)
+        return min(MOST_WORKERS, cores_per_process(devices_here))
 
     @property
     def _num_replicas(self) -> int:
@@ -242,8 +243,3 @@ class ImageDataModule(LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def _cores() -> int:
-    """CPU cores that this process may use, which on a shared machine can be fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

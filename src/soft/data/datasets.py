@@ -5,10 +5,12 @@ A builder's keywords are the data set's own options; conf/data/ has one file per
 
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from torchvision.datasets import CIFAR10, FashionMNIST
 
 from soft.data.image_folder import imagenet
@@ -132,6 +134,22 @@ def fake(train_images: int, val_images: int, classes: int, source_size: int | li
         class_names=[f"class {label}" for label in range(classes)],
         notes=["the images are random noise: accuracy means nothing"],
     )
+
+
+@contextmanager
+def one_at_a_time(root: Path) -> Iterator[None]:
+    """One process at a time, also where torchrun or SLURM started several that all find the folder empty."""
+    lock = FileLock(root / ".download.lock")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError):  # a folder to read from, or a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 BUILDERS: dict[str, Callable[..., ImageSets]] = {

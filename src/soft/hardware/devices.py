@@ -5,7 +5,8 @@ import os
 import torch
 
 from soft.errors import SettingError
-from soft.settings import check_choice
+from soft.hardware.launch import Launch, find_launch
+from soft.settings import check_choice, check_whole
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
@@ -26,14 +27,20 @@ def choose_accelerator(accelerator: str, setting: str = "trainer.accelerator") -
     return accelerator
 
 
-def count_devices(accelerator: str, devices: int | str | list[int], oversubscribe: bool = False) -> int:
+def count_devices(
+    accelerator: str, devices: int | str | list[int], oversubscribe: bool = False, launch: Launch | None = None
+) -> int:
     """Processes on this node for a `trainer.devices` value: a number, `auto` or -1 (all), or a list of indices.
+
+    With `auto` a launcher has decided already.
 
     Raises:
         SettingError: not such a value, or more than this machine has. CPU processes may outnumber the cores only with
             `oversubscribe`.
     """
     present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator, os.cpu_count() or 1)
+    if devices == "auto" and launch is not None:
+        return launch.per_node
     if devices == "auto":
         return 1 if accelerator == "cpu" else max(1, present)
     if devices == -1:
@@ -49,6 +56,26 @@ def count_devices(accelerator: str, devices: int | str | list[int], oversubscrib
             "Set trainer.devices lower, or take trainer=cpu_ddp, which allows it."
         )
     return wanted
+
+
+def count_nodes(num_nodes: int | str, launch: Launch | None = None) -> int:
+    """Machines for a `trainer.num_nodes` value: a number, or `auto` for what the launcher started on."""
+    if num_nodes == "auto":
+        return launch.nodes if launch is not None else 1
+    check_whole("trainer.num_nodes", num_nodes, least=1)
+    return num_nodes
+
+
+def cores_per_process(processes: int) -> int:
+    """CPU cores for each of `processes` on this machine, which on a shared one can be fewer than there are.
+
+    A task that SLURM started with cores of its own shares them with nobody.
+    """
+    launch = find_launch()
+    if launch is not None and launch.by == "SLURM" and "SLURM_CPUS_PER_TASK" in os.environ:
+        return int(os.environ["SLURM_CPUS_PER_TASK"])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores // processes
 
 
 def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None = None) -> None:

@@ -42,3 +42,12 @@ def lay_out_batch(global_batch: int, devices: int, max_per_device: int) -> Batch
     share = global_batch // devices
     accumulate = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= max_per_device)
     return BatchLayout(devices, share // accumulate, accumulate)
+
+
+def check_validation_share(images: int, devices: int) -> None:
+    """Refuse a validation set in which some device has no image: the others would wait for it."""
+    if images < devices:
+        raise SettingError(
+            f"The {images} validation images leave some of {devices} devices without one. Take {images} devices or "
+            "fewer, with trainer.devices and trainer.num_nodes."
+        )

@@ -1,6 +1,6 @@
 """A Lightning Trainer from the hardware half of a recipe, checked before it is built."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +8,12 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
 from soft.errors import SettingError
-from soft.hardware.devices import check_gpus, choose_accelerator, count_devices
+from soft.hardware.devices import check_gpus, choose_accelerator, count_devices, count_nodes
+from soft.hardware.launch import check_launch, find_launch
 from soft.hardware.layout import BatchLayout, lay_out_batch
-from soft.settings import check_choice, check_number, check_whole
+from soft.settings import check_choice, check_number
+from soft.training.distributed import Ranks, RestartableDDP, cluster_environment
+from soft.training.sync_batchnorm import SyncBatchNorm
 
 PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
 
@@ -30,7 +33,7 @@ def choose_hardware(
     name: str = "trainer",
     accelerator: str = "auto",
     devices: int | str | list[int] = "auto",
-    num_nodes: int = 1,
+    num_nodes: int | str = "auto",
     precision: str = "32-true",
     gpu_arch: str | None = None,
     max_batch_per_device: int = 128,
@@ -45,6 +48,7 @@ def choose_hardware(
         name: the chosen trainer config, for messages.
         accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
         devices: per node: a number, `auto`, -1 or a list of indices.
+        num_nodes: a number, or `auto`: as many as torchrun or SLURM started this on.
         precision: one of Lightning's.
         gpu_arch: architecture the config is written for, such as `sm_70`.
         max_batch_per_device: images in one forward pass; more are accumulated.
@@ -56,22 +60,22 @@ def choose_hardware(
         SettingError: a setting that does not fit, or what is lacking.
     """
     check_choice("trainer.precision", precision, PRECISIONS)
-    check_whole("trainer.num_nodes", num_nodes, least=1)
     if device_memory is not None:
         check_number("trainer.device_memory", device_memory, low=0.1)
     if gpu_arch == "sm_70" and precision.startswith("bf16"):
         raise SettingError(f"trainer.precision={precision} is not for V100 GPUs, which have no bfloat16; use 16-mixed.")
     accelerator = choose_accelerator(accelerator)
-    count = count_devices(accelerator, devices, oversubscribe)
+    launch = find_launch()
+    count, nodes = count_devices(accelerator, devices, oversubscribe, launch), count_nodes(num_nodes, launch)
     try:
         check_gpus(f"trainer={name}", accelerator, count, gpu_arch)
     except SettingError as error:
         if lacking is None:
             raise
         lacking.append(str(error))
-    world_size = count * num_nodes
+    world_size = count * nodes
     layout = lay_out_batch(world_size if global_batch is None else global_batch, world_size, max_batch_per_device)
-    return Hardware(accelerator, count, num_nodes, layout)
+    return Hardware(accelerator, count, nodes, layout)
 
 
 def create_trainer(
@@ -79,12 +83,15 @@ def create_trainer(
     name: str = "trainer",
     accelerator: str = "auto",
     devices: int | str | list[int] = "auto",
-    num_nodes: int = 1,
+    num_nodes: int | str = "auto",
+    strategy: str = "auto",
     precision: str = "32-true",
     gpu_arch: str | None = None,
     max_batch_per_device: int = 128,
     oversubscribe: bool = False,
     device_memory: float | None = None,
+    sync_batchnorm: bool = False,
+    recipe: Mapping[str, object] | None = None,
     callbacks: Iterable[Callback] = (),
     logger: Iterable[Logger] = (),
     **options: object,
@@ -92,6 +99,9 @@ def create_trainer(
     """The Trainer on the hardware of `choose_hardware`, and how the global batch lies over it.
 
     Args:
+        strategy: one of Lightning's names; `ddp` for several devices.
+        sync_batchnorm: BatchNorm over the batches of all devices together.
+        recipe: this process's configuration, which has to be that of every other rank.
         options: further arguments of `lightning.pytorch.Trainer`.
     """
     hardware = choose_hardware(
@@ -106,13 +116,24 @@ def create_trainer(
         oversubscribe,
         device_memory,
     )
+    launch, count, nodes = find_launch(), hardware.per_node, hardware.nodes
+    check_launch(launch, count, nodes)
+    callbacks, plugins = list(callbacks), [cluster_environment(launch)]
+    if count * nodes > 1:
+        callbacks.append(Ranks(recipe or {}))
+        if strategy in ("auto", "ddp"):
+            strategy = RestartableDDP(launch)
+        if sync_batchnorm:
+            plugins.append(SyncBatchNorm(on_gpu=hardware.accelerator == "cuda"))
     trainer = Trainer(
         accelerator=hardware.accelerator,
-        devices=devices if isinstance(devices, list) else hardware.per_node,
-        num_nodes=num_nodes,
+        devices=devices if isinstance(devices, list) else count,
+        num_nodes=nodes,
+        strategy=strategy,
+        plugins=plugins,
         precision=precision,
         accumulate_grad_batches=hardware.layout.accumulate,
-        callbacks=list(callbacks),
+        callbacks=callbacks,
         logger=list(logger),
         # Our samplers know their rank; Lightning's replacement pads, and loses its place on resume.
         use_distributed_sampler=False,

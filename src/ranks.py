@@ -1,0 +1,81 @@
+"""What an entry point does differently as one of several processes. The first one loads nothing heavy for it."""
+
+import functools
+import logging
+import os
+import secrets
+import sys
+import time
+
+from names import inside
+
+# Set by torchrun and Lightning, and by srun.
+_LAUNCHED = ("LOCAL_RANK", "SLURM_STEP_ID")
+
+
+@functools.cache
+def this_launch():
+    """`soft.hardware.launch.find_launch()`; None, without loading the library, where nothing hints at a launcher."""
+    if not any(name in os.environ for name in _LAUNCHED):
+        return None
+    from soft.hardware.launch import find_launch
+
+    return find_launch()
+
+
+def rank() -> int:
+    """Of this process among those of its run."""
+    launch = this_launch()
+    return launch.rank if launch else 0
+
+
+@functools.cache
+def run_id() -> str:
+    """The last part of a run's folder: the same on all ranks, and after a launcher's restart.
+
+    Elsewhere the time, and a random part that keeps apart what starts in the same second.
+    """
+    launch = this_launch()
+    if launch and launch.run_id:
+        return inside(launch.run_id, "--rdzv-id")
+    own = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(2)}"
+    if launch and launch.by == "torchrun":
+        from soft.hardware.launch import agree_on_name
+
+        return agree_on_name(own)
+    return own
+
+
+def log_name(name: str) -> str:
+    """`name` for the first rank, `name_rank3` for another."""
+    return f"{name}_rank{rank()}" if rank() else name
+
+
+def end_with_launcher() -> None:
+    """A rank does not outlive what started it."""
+    launch = this_launch()
+    if launch and launch.by != "SLURM":  # which sees to that itself
+        from soft.hardware.launch import end_with_parent
+
+        end_with_parent()
+
+
+def tell(error: Exception, message: str | None, name: str) -> int:
+    """Say what ended this process, on the screen and in the log `name`; returns the exit code.
+
+    Args:
+        message: for an error that the user can mend; None for any other, which keeps its traceback.
+    """
+    log, who = logging.getLogger(name), f"rank {rank()}: " if this_launch() else ""
+    if message is not None:
+        if rank():
+            time.sleep(10)  # most mistakes are those of all ranks: the end of the first ends the others unheard
+        log.error("%s%s", who, message)
+        return 2
+    library = sys.modules.get("soft.hardware.launch")
+    if library and library.lost_another(error):
+        log.error("%sstopped, because another process of this run has ended; that one's error says why.", who)
+        log.info("%sthe connection broke here", who, exc_info=error)
+    else:
+        log.error("%s%s: %s", who, type(error).__name__, error, exc_info=error)
+    return 1

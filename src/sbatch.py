@@ -1,0 +1,87 @@
+"""Print a SLURM batch script for one run of src/train.py.
+
+    python src/sbatch.py model=soft_medium trainer=v100_ddp --time=48:00:00 --partition=gpu > run.sh
+    sbatch run.sh
+
+Nodes, tasks and GPUs follow from the trainer. Words that begin with `--` are options of sbatch and stand in place of
+those below; all others are settings of src/train.py.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, ListConfig
+
+from entrypoint import CONFIG_DIR, SOURCES, ConfigError, explain
+from masking import hide_secrets
+
+OPTIONS = {
+    "cpus-per-task": "4",  # for the loader's processes
+    "time": "24:00:00",
+    "signal": "USR1@300",  # seconds before the time is up: a checkpoint, and back into the queue
+    "requeue": "",  # also when a node fails
+    "open-mode": "append",  # of the log, so that a second start does not delete the first one's
+    "output": "slurm-%j.log",
+}
+
+
+def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, str]) -> str:
+    """The script: `settings` as typed, of which `cfg` is the configuration; `options` are sbatch's."""
+    request = {"job-name": cfg.name, **slurm_request(cfg.trainer), **OPTIONS, **options}
+    lines = [f"#SBATCH --{name}={value}" if value else f"#SBATCH --{name}" for name, value in request.items()]
+    train = shlex.join([sys.executable, str(SOURCES / "train.py")])
+    # The first ones can be overridden. After a requeue the job has the same number, and so the same folder.
+    run = f'resume=auto "hydra.run.dir=outputs/{cfg.name}/slurm_$SLURM_JOB_ID" {shlex.join(settings)}'.rstrip()
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            f"# Written by: python src/sbatch.py {shlex.join(sys.argv[1:])}",
+            *lines,
+            "",
+            f"cd {shlex.quote(str(Path.cwd()))}",
+            "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # srun does not take this from sbatch by itself",
+            "# One rank that fails ends the others.",
+            f"exec srun --kill-on-bad-exit=1 {train} {run}",
+        ]
+    )
+
+
+def slurm_request(trainer: DictConfig) -> dict[str, str]:
+    """sbatch's options for a trainer config: one task per device, as Lightning wants it."""
+    nodes = 1 if trainer.num_nodes == "auto" else trainer.num_nodes
+    devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
+    if not isinstance(devices, int) or devices < 1:
+        raise ConfigError(
+            f"trainer.devices={trainer.devices} does not say how many each node of the cluster has. Set it to a number."
+        )
+    request = {"nodes": str(nodes), "ntasks-per-node": str(devices)}
+    return {**request, "gres": f"gpu:{devices}"} if trainer.accelerator in ("gpu", "cuda") else request
+
+
+def main() -> None:
+    options = dict(word[2:].partition("=")[::2] for word in sys.argv[1:] if word.startswith("--"))
+    settings = [word for word in sys.argv[1:] if not word.startswith("--")]
+    if {"help", "h"} & set(options) or "-h" in settings:
+        return print(__doc__)
+    try:
+        if "-m" in settings:
+            raise ConfigError("One script is one run; a sweep is submitted by src/train.py -m hydra/launcher=slurm ...")
+        if hide_secrets(settings, env={}) != settings:
+            raise ConfigError("A script would hold the secret that is in these settings; leave it to the environment.")
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            cfg = hydra.compose("train", overrides=settings)
+        print(batch_script(cfg, settings, options))
+    except Exception as error:
+        sys.argv[1:] = settings
+        message = explain(error, "train")
+        if message is None:
+            raise
+        print(f"ERROR: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Synchronised BatchNorm for this model: statistics of the global batch instead of each device's share of it."""
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.layer_sync import LayerSync
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor
+
+
+class SyncBatchNorm(LayerSync):
+    """Synchronises the BatchNorm layers of a module's `model`, which keeps its parameters, buffers and their names.
+
+    In place of Lightning's own, whose conversion loses the activation inside timm's layers, and does not work on CPUs.
+
+    Args:
+        on_gpu: take PyTorch's kernels, which exist for GPUs only.
+    """
+
+    def __init__(self, on_gpu: bool):
+        self.on_gpu = on_gpu
+
+    def apply(self, model: LightningModule) -> LightningModule:
+        if self.on_gpu:
+            convert_sync_batchnorm(model.model)
+            return model
+        for layer in model.model.modules():
+            if type(layer) is BatchNormAct2d:
+                layer.__class__ = SyncedBatchNormAct2d
+        return model
+
+    def revert(self, model: LightningModule) -> LightningModule:
+        return model  # outside training a synchronised layer is an ordinary one
+
+
+class SyncedBatchNormAct2d(BatchNormAct2d):
+    """BatchNorm and activation, (B, C, H, W) -> (B, C, H, W), on any device; B is the same on every rank.
+
+    Mean and variance are those of the ranks' batches together, and gradients flow through both, so that N ranks compute
+    what one with the whole batch would.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        axes = (0, 2, 3)
+        # Two passes: the difference of the mean square and the squared mean loses digits.
+        mean = _mean_over_ranks(x.mean(axes))
+        centred = x - mean.view(1, -1, 1, 1)
+        var = _mean_over_ranks(centred.square().mean(axes))
+        with torch.no_grad():
+            count = dist.get_world_size() * x.numel() // x.shape[1]
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            self.running_var.lerp_(var.to(self.running_var) * (count / (count - 1)), self.momentum)
+        x = centred * (self.weight * torch.rsqrt(var + self.eps)).view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return self.act(self.drop(x))
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum on every rank; its gradient is the sum of the ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return _SumOverRanks.apply(grad)
+
+
+def _mean_over_ranks(x: Tensor) -> Tensor:
+    return _SumOverRanks.apply(x) / dist.get_world_size()
