@@ -12,6 +12,7 @@ def evaluate(cfg: DictConfig) -> float:
     from hydra.utils import instantiate
 
     from recorded import build_recorded
+    from soft.data.workers import explained_worker_errors
     from soft.errors import SettingError
     from soft.hardware.layout import check_validation_share
     from soft.models.checkpoints import read_recipe
@@ -50,7 +51,8 @@ def evaluate(cfg: DictConfig) -> float:
         )
 
     evaluator = ImageEvaluator(model)
-    trainer.validate(evaluator, datamodule, verbose=False)
+    with explained_worker_errors():
+        trainer.validate(evaluator, datamodule, verbose=False)
     name = (config or trained["model"])["name"]
     result = report.describe_evaluation(trainer, evaluator, datamodule, name, cfg.checkpoint, cfg.weights)
     report.write_evaluation(result, cfg.output_dir)

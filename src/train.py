@@ -17,6 +17,7 @@ def train(cfg: DictConfig) -> float | None:
     from hydra.utils import instantiate
     from lightning.pytorch import seed_everything
 
+    from soft.data.workers import explained_worker_errors
     from soft.hardware.layout import BatchLayout, check_validation_share
     from soft.models.factory import create_from_config
     from soft.settings import check_whole
@@ -81,7 +82,7 @@ def train(cfg: DictConfig) -> float | None:
     needs, warnings = preflight.inspect_launch(recipe, trainer, layout, datamodule, module, folder)
     facts |= needs
     report.print_summary(cfg.model.name, cfg.data.dataset, facts, masked([*datamodule.notes, *warnings]))
-    with finish_loggers(loggers):
+    with finish_loggers(loggers), explained_worker_errors(folder / "checkpoints"):
         for logger in loggers:
             logger.log_hyperparams({**recipe, "derived": facts})
         trainer.fit(module, datamodule, ckpt_path=cfg.resume, weights_only=True)

@@ -43,6 +43,12 @@ def check_choice(name: str, value, choices: Collection[str]) -> None:
         raise SettingError(f"{name}={_shown(value)} is not known; it is one of {', '.join(choices)}.")
 
 
+def check_text(name: str, value) -> None:
+    """Refuse all but words that are not empty."""
+    if not (isinstance(value, str) and value):
+        raise SettingError(f"{name}={_shown(value)} has to be a text that is not empty.")
+
+
 def _is_whole(value, least: int) -> bool:
     # Python counts True as 1, but `batch_size=true` is a slip.
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

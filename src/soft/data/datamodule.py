@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 from soft.data.augmentation import INTERPOLATIONS, Augmentation
 from soft.data.bad_images import BadImages
 from soft.data.batches import TRIES, Batch, TransformedImages, collate, finish
-from soft.data.datasets import BUILDERS, DOWNLOADS, one_at_a_time
+from soft.data.datasets import BUILDERS, COPIES, DOWNLOADS, one_at_a_time
 from soft.data.image_sets import ImageSets
 from soft.data.sampling import EpochSampler, ShardSampler
 from soft.data.transforms import EvalTransform, train_transform
@@ -95,7 +95,7 @@ class ImageDataModule(LightningDataModule):
         if num_workers is not None:
             check_whole("data.num_workers", num_workers, least=0)
         if root is not None:
-            options["root"] = Path(root).expanduser()
+            options["root"] = root if dataset in COPIES and "://" in root else Path(root).expanduser()
         try:
             inspect.signature(BUILDERS[dataset]).bind(**options)
         except TypeError as error:
@@ -123,6 +123,8 @@ class ImageDataModule(LightningDataModule):
         if self.dataset in DOWNLOADS:
             with one_at_a_time(self.options["root"]):
                 DOWNLOADS[self.dataset](self.options["root"])
+        if self.dataset in COPIES:
+            COPIES[self.dataset](**self.options)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data set; a second call does nothing."""

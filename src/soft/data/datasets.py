@@ -13,8 +13,10 @@ import numpy as np
 from filelock import FileLock
 from torchvision.datasets import CIFAR10, FashionMNIST
 
+from soft.data.hugging_face import hugging_face
 from soft.data.image_folder import imagenet
 from soft.data.image_sets import ArrayImages, ImageSets, NoiseImages
+from soft.data.shards import copy_remote_shards, imagenet_shards
 from soft.errors import SettingError
 from soft.settings import check_pixels, check_whole
 
@@ -157,6 +159,8 @@ BUILDERS: dict[str, Callable[..., ImageSets]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "imagenet": imagenet,
+    "imagenet_wds": imagenet_shards,
+    "hf": hugging_face,
     "fake": fake,
 }
 
@@ -165,3 +169,6 @@ DOWNLOADS: dict[str, Callable[[Path], None]] = {
     "fashion_mnist": download_fashion_mnist,
     "cifar10": download_cifar10,
 }
+
+# For those that may lie elsewhere; takes the data set's options.
+COPIES: dict[str, Callable[..., None]] = {"imagenet_wds": copy_remote_shards}

@@ -32,14 +32,17 @@ def imagenet(root: Path, expected: dict[str, int] | None = None) -> ImageSets:
         )
     train, val = _images(train_folder), _images(val_folder)
 
-    notes = []
-    found = {"classes": len(train_classes), "train": len(train), "val": len(val)}
-    if expected and found != expected:
-        notes.append(
-            f"this is not the full ImageNet-1K: {found['classes']} classes, {found['train']} training and "
-            f"{found['val']} validation images (expected {expected['classes']}, {expected['train']}, {expected['val']})"
-        )
-    return ImageSets(train, val, train_classes, notes)
+    return ImageSets(train, val, train_classes, size_notes(len(train_classes), len(train), len(val), expected))
+
+
+def size_notes(classes: int, train: int, val: int, expected: dict[str, int] | None) -> list[str]:
+    """A note if the numbers of classes, training and validation images are not those of the full data set."""
+    if not expected or {"classes": classes, "train": train, "val": val} == expected:
+        return []
+    return [
+        f"this is not the full ImageNet-1K: {classes} classes, {train} training and {val} validation images "
+        f"(expected {expected['classes']}, {expected['train']}, {expected['val']})"
+    ]
 
 
 def _split_folders(root: Path) -> tuple[Path, Path]:

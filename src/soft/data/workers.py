@@ -1,0 +1,99 @@
+"""Loader processes that die take a run with them; this says what happened to them.
+
+PyTorch notices the death wherever the training process is at that moment, in the middle of an optimiser step too, and
+reports it in an error of that place. What the weights then hold is not a state of the training.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from soft.errors import SettingError
+
+SHARED_MEMORY = Path("/dev/shm")
+GRACE = 1.0  # seconds that a dying process may take
+PLACE = "DataLoader worker"
+SIGNALLED = re.compile(r"DataLoader worker \(pid (\d+)\) is killed by signal: ([\w ]+)")
+EXITED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) exited unexpectedly(?: with exit code:? (-?\d+))?")
+# What a worker raises arrives as the text of its traceback.
+OURS = re.compile(r"^(?:\w+\.)*SettingError: (.+)\Z", re.MULTILINE | re.DOTALL)
+
+
+@contextmanager
+def explained_worker_errors(checkpoints: Path | None = None) -> Iterator[None]:
+    """Turns the error that a loader process leaves in the block into one that says what happened and what to do.
+
+    Args:
+        checkpoints: the folder whose newest checkpoint is named as the place to go on from.
+
+    Raises:
+        SettingError: instead of the error that PyTorch raises; others pass.
+    """
+    try:
+        yield
+    except (EOFError, MemoryError, OSError, RuntimeError, SettingError) as error:
+        message = describe(error) or describe(_belated(error))
+        if message is None:
+            raise
+        files = sorted(checkpoints.glob("*.ckpt"), key=lambda file: file.stat().st_mtime) if checkpoints else []
+        way_on = f" The last checkpoint is {files[-1]}; resume={files[-1]} goes on from it." if files else ""
+        raise SettingError(message + way_on) from error
+
+
+def describe(error: BaseException | None) -> str | None:
+    """What happened to a loader process, or None if `error` does not come from one."""
+    # The first cause first: it knows most.
+    text = "\n".join(map(str, reversed(list(_chain(error)))))
+    if PLACE not in text:
+        return None
+    if ours := OURS.search(str(error)):
+        return ours[1].strip()
+    signalled = SIGNALLED.search(text)
+    who, signal = (f"A loader process (pid {signalled[1]})", signalled[2].strip()) if signalled else ("", "")
+    if signal == "Bus error":
+        return f"{who} had a bus error (SIGBUS), most likely because shared memory was full. {_room_for_batches()}"
+    if "shared memory" in text or "</torch_" in text:  # the name of a file there
+        return f"A loader process found shared memory full. {_room_for_batches()}"
+    if signal == "Killed":
+        return (
+            f"{who} was killed by the system (SIGKILL), most likely because memory ran out. Lower data.num_workers or "
+            "data.batch_size, or give the job more memory."
+        )
+    if signal:
+        return f"{who} was ended by a signal: {signal}. If it happens again, data.num_workers=0 shows where."
+    if "MemoryError" in text:
+        return "A loader process could get no more memory. Lower data.num_workers or data.batch_size."
+    if exited := EXITED.search(text):
+        code = f" with exit code {exited[2]}" if exited[2] else ""
+        return f"A loader process (pid {exited[1]}) ended{code} and no word. data.num_workers=0 shows where."
+    return None
+
+
+def _belated(error: BaseException) -> BaseException | None:
+    """What PyTorch says when a process is dead, where `error` is but the connection that broke while it died."""
+    if isinstance(error, (ConnectionError, EOFError, FileNotFoundError)):
+        try:
+            time.sleep(GRACE)
+        except RuntimeError as death:
+            return death
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _room_for_batches() -> str:
+    try:
+        size = f"{shutil.disk_usage(SHARED_MEMORY).total / 2**20:,.0f} MiB"
+    except OSError:
+        size = "a size that cannot be read"
+    return (
+        f"Batches go through {SHARED_MEMORY}, which has {size}: enlarge it (docker run --shm-size=8g, for example) or "
+        "lower data.num_workers, of which 0 needs none."
+    )

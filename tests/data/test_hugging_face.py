@@ -1,0 +1,167 @@
+"""Hugging Face sets, from folders alone: the Hub is not needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+from soft.data.datasets import BUILDERS
+from soft.data.hugging_face import hugging_face
+from soft.data.image_folder import imagenet
+from soft.data.image_sets import ImageSets
+from soft.errors import SettingError
+from tests.data.class_folders import write_class_folders
+from tests.data.test_shards import assert_same
+
+OPTIONS = dict(
+    subset=None,
+    revision=None,
+    train_split="train",
+    val_split="validation",
+    image_column="image",
+    label_column="label",
+)
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    return write_class_folders(tmp_path_factory.mktemp("tree"))
+
+
+def read(path: Path, **changes) -> ImageSets:
+    return hugging_face(str(path), **OPTIONS | changes)
+
+
+def save(path: Path, columns: dict[str, list], val: dict[str, list] | None = None) -> Path:
+    splits = {"train": columns, "validation": val or columns}
+    datasets.DatasetDict({name: datasets.Dataset.from_dict(part) for name, part in splits.items()}).save_to_disk(path)
+    return path
+
+
+def images(tree: Path) -> list[bytes]:
+    return [Path(path).read_bytes() for path, _ in imagenet(tree).train.samples]
+
+
+def test_class_folders_give_the_folders_images(tree):
+    assert_same(read(tree), imagenet(tree))
+
+
+def test_a_saved_set_gives_the_same_from_its_own_bytes(tree, tmp_path):
+    datasets.load_dataset(str(tree)).save_to_disk(tmp_path / "saved")
+    moved = (tmp_path / "saved").rename(tmp_path / "moved")
+
+    assert_same(read(moved), imagenet(tree))
+
+
+def test_parts_of_splits(tree):
+    sets = read(tree, train_split="train[:50%]", val_split="train[50%:]")
+
+    assert (len(sets.train), len(sets.val)) == (6, 6)
+    assert [sets.train[5][1], sets.val[0][1]] == [0, 1]
+
+
+def test_rows_are_read_in_loader_processes(tree, make):
+    data = make(
+        dataset="hf", num_classes=None, batch_size=4, val_batch_size=3, num_workers=2, path=str(tree), **OPTIONS
+    )
+    data.setup()
+
+    assert np.concatenate([batch.labels for batch in data.val_dataloader()]).tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(list(data.train_dataloader())) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "numbers"),
+    [
+        ([1, 0, 2] * 4, ["0", "1", "2"], [1, 0, 2]),
+        (["fox", "bee", "cat"] * 4, ["bee", "cat", "fox"], [2, 0, 1]),
+    ],
+    ids=["numbers", "words"],
+)
+def test_labels_of_every_kind(tree, tmp_path, labels, names, numbers):
+    path = save(tmp_path / "saved", {"picture": images(tree), "kind": labels})
+    sets = read(path, image_column="picture", label_column="kind")
+
+    assert sets.class_names == names
+    assert [sets.train[i][1] for i in range(3)] == numbers
+    assert np.array_equal(sets.train[0][0], imagenet(tree).train[0][0])
+
+
+NOT_FITTING = {
+    "no split": ({}, dict(val_split="test"), "has no split test (data.val_split), but train, validation"),
+    "no image column": (
+        {},
+        dict(image_column="img"),
+        "data.image_column=img is not in the data set; it has image, label",
+    ),
+    "no label column": ({}, dict(label_column="fine"), "data.label_column=fine is not in the data set; it has image,"),
+    "no images": ({}, dict(image_column="label"), "data.image_column=label holds no images"),
+    "no text": ({}, dict(train_split=None), "data.train_split=None has to be a text"),
+    "no labels": ({"label": [-1] * 12}, {}, "data.label_column=label has to hold class numbers from 0 or class names"),
+    "halves": ({"label": [0.5] * 12}, {}, "has to hold class numbers from 0 or class names, and not such as [0.5"),
+}
+
+
+@pytest.mark.parametrize(("columns", "changes", "message"), NOT_FITTING.values(), ids=NOT_FITTING)
+def test_what_does_not_fit_is_a_sentence(tree, tmp_path, columns, changes, message):
+    path = save(tmp_path / "saved", {"image": images(tree), "label": [0, 1] * 6} | columns)
+
+    with pytest.raises(SettingError) as caught:
+        read(path, **changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_split_without_labels_is_named(tree):
+    named = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["bee", "fox"])})
+    rows = {"image": images(tree), "label": [0, 1] * 6}
+    unlabelled = {"image": images(tree), "label": [-1] * 12}
+    path = tree.parent / "unlabelled"
+    datasets.DatasetDict(
+        train=datasets.Dataset.from_dict(rows, named), validation=datasets.Dataset.from_dict(unlabelled, named)
+    ).save_to_disk(path)
+
+    with pytest.raises(SettingError, match=r"The split validation has the label -1 in data.label_column=label"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "message"),
+    [
+        ("/nowhere/at/all", {}, "data.path=/nowhere/at/all, data.train_split=train cannot be loaded: Couldn't find"),
+        ("{tree}", dict(val_split="test"), "data.val_split=test cannot be loaded: Unknown split"),
+        ("{tree}", dict(val_split="train[:0%]"), "corresponds to no data"),
+    ],
+    ids=["no folder", "no split", "empty"],
+)
+def test_what_cannot_be_loaded_is_a_sentence(tree, path, changes, message):
+    with pytest.raises(SettingError) as caught:
+        read(Path(path.format(tree=tree)), **changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_library_a_sentence_says_how_to_get_it():
+    """In a process where it cannot be imported; everything else works without it."""
+    code = f"""
+import sys
+sys.modules["datasets"] = None
+from soft.data.datasets import BUILDERS
+from soft.errors import SettingError
+try:
+    BUILDERS["hf"]("x", **{OPTIONS!r})
+except SettingError as error:
+    print(error)
+"""
+    assert "hf" in BUILDERS
+    source = Path(__file__).parents[2] / "src"
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True)
+    assert done.stdout == "data=hf needs the package datasets; install it with pip install datasets.\n"
