@@ -32,7 +32,7 @@ def with_random_row(image: Image.Image) -> torch.Tensor:
 
 
 def test_images_are_seeded_before_they_are_loaded_and_transformed():
-    images = TransformedImages(Noise(), with_random_row, seed=4)
+    images = TransformedImages(Noise(), with_random_row, seed=4, erase_prob=1.0)
 
     def pixels(position) -> list:
         return images[position].pixels.tolist()
@@ -42,6 +42,8 @@ def test_images_are_seeded_before_they_are_loaded_and_transformed():
     assert pixels((1, 1)) != first
     assert len({str(pixels(1)) for _ in range(5)}) > 1, "a plain index leaves the generators alone"
     assert images[1].label == 1
+    assert images[0, 1].noise == images[0, 1].noise != images[1, 1].noise
+    assert images[1].noise is None
 
 
 class Files:
@@ -85,7 +87,7 @@ def test_another_image_takes_the_place_of_a_bad_one_in_training(files):
 
 
 def test_a_bad_image_is_left_out_of_evaluation(files):
-    images = TransformedImages(Files(files), decode, seed=0)
+    images = TransformedImages(Files(files), decode, seed=0, max_bad_images=9)
     batch = collate([images[index] for index in range(10)])
     nothing = collate([images[index] for index in (2, 3)])
 
@@ -115,6 +117,7 @@ def test_errors_of_a_transform_are_not_taken_for_bad_files(files):
 
 
 def test_files_are_closed(files):
+    Image.new("RGB", (20, 20)).save(files[1], "JPEG")
     opened = []
 
     def transform(image):
