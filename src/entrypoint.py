@@ -29,6 +29,7 @@ from jobs import ExplainedError, run_sweep_job  # noqa: E402
 from masking import hide_secrets, mask_text  # noqa: E402
 from names import UnsafeNameError, check_names, inside  # noqa: E402
 from ranks import end_with_launcher, log_name, rank, run_id, tell  # noqa: E402
+from run_folder import find_folder  # noqa: E402
 
 # OpenMP threads spin while they wait for each other, by default for milliseconds: with a second busy process on the
 # machine a small model's step then takes thirty times as long. A few microseconds cost little when alone: a step of
@@ -86,6 +87,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
             # For launchers whose processes start elsewhere and load this module there.
             paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
             os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(SOURCES), *filter(None, paths)]))
+            find_folder(CONFIG_DIR, config_name)
             if FULL_ERROR:
                 return _hydra_main(job, config_name)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would otherwise print, and we print it
@@ -171,7 +173,8 @@ def explain(error: Exception, config_name: str) -> str | None:
     library = sys.modules.get("soft.errors")  # not loaded yet: not the library's error
     chain: BaseException | None = error
     while chain is not None:  # Hydra wraps what a constructor raises
-        if isinstance(chain, (ConfigError, UnsafeNameError)) or (library and isinstance(chain, library.SettingError)):
+        ours = (ConfigError, UnsafeNameError, *((library.SettingError, library.RunError) if library else ()))
+        if isinstance(chain, ours):
             return str(chain)
         chain = chain.__cause__
     if isinstance(error, InstantiationException):

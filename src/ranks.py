@@ -71,7 +71,8 @@ def tell(error: Exception, message: str | None, name: str) -> int:
         if rank():
             time.sleep(10)  # most mistakes are those of all ranks: the end of the first ends the others unheard
         log.error("%s%s", who, message)
-        return 2
+        errors = sys.modules.get("soft.errors")
+        return 1 if errors and isinstance(error, errors.RunError) else 2
     library = sys.modules.get("soft.hardware.launch")
     if library and library.lost_another(error):
         log.error("%sstopped, because another process of this run has ended; that one's error says why.", who)

@@ -23,20 +23,22 @@ def train(cfg: DictConfig) -> float | None:
     from soft.settings import check_whole
     from soft.training import preflight, report
     from soft.training.console import quiet_libraries
-    from soft.training.loggers import finish_loggers
+    from soft.training.loggers import finish_loggers, resume_metrics
     from soft.training.module import ImageClassifier
     from soft.training.preflight_report import print_preflight
-    from soft.training.trainer import check_resume, create_trainer
+    from soft.training.resume import start_in
+    from soft.training.runs import comparable
+    from soft.training.signals import SIGNALS
+    from soft.training.trainer import create_trainer
 
     start = time.monotonic()
     quiet_libraries()
     recipe = masked(OmegaConf.to_container(cfg, resolve=True))  # for files, loggers and checkpoints
     check_whole("seed", cfg.seed, least=0)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    check_resume(cfg.resume)
 
     name = HydraConfig.get().runtime.choices.trainer
-    folder = Path(cfg.output_dir)
+    folder = Path(cfg.output_dir).absolute()
     datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
 
     def build(classes: int, layout: BatchLayout, steps_per_epoch: int) -> ImageClassifier:
@@ -51,6 +53,8 @@ def train(cfg: DictConfig) -> float | None:
             ema_warmup=cfg.ema.warmup,
             validate_raw=cfg.ema.validate_raw,
             seed=cfg.seed,
+            max_steps=cfg.trainer.max_steps,
+            max_nonfinite_steps=cfg.max_nonfinite_steps,
             recipe=recipe,
         )
 
@@ -59,37 +63,42 @@ def train(cfg: DictConfig) -> float | None:
         print_preflight(plan, folder / "preflight.txt", mask_text)
         return sys.exit(plan.exit_code) if plan.exit_code else None
 
-    loggers = list(instantiate(cfg.logger).values())
-    trainer, layout = create_trainer(
-        cfg.data.batch_size,
-        name=name,
-        callbacks=instantiate(cfg.callbacks).values(),
-        logger=loggers,
-        enable_progress_bar="progress" in cfg.callbacks,
-        enable_checkpointing="checkpoint" in cfg.callbacks,
-        recipe=recipe,
-        **arguments(recipe["trainer"]),
-    )
+    with SIGNALS.listen(), start_in(folder, cfg.resume, comparable(recipe)) as begin:
+        if begin.finished:
+            return report.read_result(folder)
+        loggers = list(instantiate(cfg.logger).values())
+        resume_metrics(loggers, begin.position)
+        trainer, layout = create_trainer(
+            cfg.data.batch_size,
+            name=name,
+            callbacks=instantiate(cfg.callbacks).values(),
+            logger=loggers,
+            enable_progress_bar="progress" in cfg.callbacks,
+            enable_checkpointing="checkpoint" in cfg.callbacks,
+            recipe={**recipe, "resume": str(begin.checkpoint)},
+            **arguments(recipe["trainer"]) | {"max_steps": -1},  # the module ends there
+        )
 
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    check_validation_share(datamodule.val_size, layout.devices)
-    module = build(datamodule.num_classes, layout, datamodule.steps_per_epoch)
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        check_validation_share(datamodule.val_size, layout.devices)
+        module = build(datamodule.num_classes, layout, datamodule.steps_per_epoch)
 
-    if trainer.is_global_zero:
-        OmegaConf.save(recipe, folder / "config.yaml")
-    facts = report.describe_run(trainer, layout, datamodule, module, cfg.optimizer.lr, folder)
-    needs, warnings = preflight.inspect_launch(recipe, trainer, layout, datamodule, module, folder)
-    facts |= needs
-    report.print_summary(cfg.model.name, cfg.data.dataset, facts, masked([*datamodule.notes, *warnings]))
-    with finish_loggers(loggers), explained_worker_errors(folder / "checkpoints"):
-        for logger in loggers:
-            logger.log_hyperparams({**recipe, "derived": facts})
-        trainer.fit(module, datamodule, ckpt_path=cfg.resume, weights_only=True)
-    top1 = report.best_top1(trainer)
-    report.write_result(folder, top1, facts, trainer, time.monotonic() - start)
-    report.print_result(trainer, folder, time.monotonic() - start)
-    return top1
+        report.write_config(folder, OmegaConf.to_yaml(recipe))
+        facts = report.describe_run(trainer, layout, datamodule, module, cfg.optimizer.lr, folder)
+        needs, warnings = preflight.inspect_launch(recipe, trainer, layout, datamodule, module, folder)
+        facts |= needs
+        report.print_summary(
+            cfg.model.name, cfg.data.dataset, facts, masked([*datamodule.notes, *warnings, begin.note])
+        )
+        with finish_loggers(loggers), explained_worker_errors(folder / "checkpoints"):
+            for logger in loggers:
+                logger.log_hyperparams({**recipe, "derived": facts})
+            trainer.fit(module, datamodule, ckpt_path=begin.checkpoint, weights_only=True)
+        top1 = report.best_top1(trainer)
+        report.write_result(folder, top1, facts, trainer, time.monotonic() - start)
+        report.print_result(trainer, folder, time.monotonic() - start)
+        return top1
 
 
 main = entry("train")(train)

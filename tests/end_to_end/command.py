@@ -9,14 +9,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's, without what changes a run."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))}
+
+
 def run(*arguments: str, cwd: Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess:
     """`python src/...` in `cwd`, so that outputs land there; fails with the output if the exit code is another."""
     script, *rest = arguments
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))}
     done = subprocess.run(
         [sys.executable, str(ROOT / "src" / script), *rest],
         cwd=cwd,
-        env={**env, **environment},
+        env=clean_environment() | environment,
         capture_output=True,
         text=True,
         timeout=540,

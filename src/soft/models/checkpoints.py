@@ -2,6 +2,7 @@
 
 import math
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -98,6 +99,8 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise SettingError(f"There is no checkpoint file {path}.")
+    if zipfile.is_zipfile(path) and (damage := find_damage(path)):
+        raise SettingError(f"{path} was not loaded: it is damaged ({damage}).")
     try:
         state_dict = timm.models.load_state_dict(str(path), use_ema=weights == "ema", weights_only=True)
     except Exception as error:  # an unpickler in the middle of arbitrary bytes can raise anything
@@ -111,6 +114,19 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
             "state_dict or model."
         )
     return to_soft_keys(state_dict, weights=weights)
+
+
+def find_damage(path: str | Path) -> str | None:
+    """What is wrong with a file of torch.save, None if it is whole.
+
+    It reads all of the file and compares checksums, which torch.load does not: it loads flipped bits.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except Exception as error:  # reading arbitrary bytes as an archive can raise anything
+        return str(error) or type(error).__name__
+    return f"the checksum of {bad} is wrong" if bad else None
 
 
 def load_weights(

@@ -8,10 +8,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from soft.training.curves import draw_curves
+from soft.training.writing import explain_full_disk
 
 
 class Throughput(Callback):
     """Logs images_per_second over all devices, since the last value that was logged."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start, self._images = time.perf_counter(), 0  # a resumed run is in the middle of an epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start, self._images = time.perf_counter(), 0
@@ -104,5 +108,6 @@ class Curves(Callback):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()
-            draw_curves(self.folder / "metrics.csv", self.folder / "curves.png")
+            with explain_full_disk(self.folder / "curves.png"):
+                draw_curves(self.folder / "metrics.csv", self.folder / "curves.png")
             self._drawn = time.monotonic()

@@ -6,6 +6,9 @@ import warnings
 _EXPECTED = (
     # Hydra makes the run's folder and the log in it before CSVLogger looks there.
     r"Experiment logs directory .* exists and is not empty",
+    # A run that goes on does so in its folder, and one that goes on elsewhere finds its own best there.
+    r"Checkpoint directory .* exists and is not empty",
+    r"The dirpath has changed from",
     # The averaged weights are a module in eval mode, on purpose.
     r"Found \d+ module\(s\) in eval mode at the start of training",
     # Small data sets load in the training process; the default number of workers suits the machine.
@@ -22,6 +25,9 @@ _EXPECTED = (
 
 def quiet_libraries() -> None:
     """Lightning's notes go to the log alone, and warnings about what is meant to be so are dropped."""
-    logging.getLogger("lightning").handlers.clear()
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True  # not so where it was loaded before Hydra's log
     for message in _EXPECTED:
         warnings.filterwarnings("ignore", message=message)

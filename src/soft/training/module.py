@@ -1,6 +1,8 @@
 """The LightningModule: a backbone, its loss, mixup targets, metrics and averaged weights."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
@@ -13,7 +15,10 @@ from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
-from soft.training.optim import build_optimizer, build_scheduler
+from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
+from soft.training.optim import build_optimizer, build_scheduler, keep_settings
+from soft.training.position import Position, current_position, describe_position, loop_state, read_position
+from soft.training.resume import check_weights
 
 
 class ImageClassifier(ImageEvaluator):
@@ -21,7 +26,8 @@ class ImageClassifier(ImageEvaluator):
 
     Logs train/loss, lr, grad_norm and, in percent, val/top1 and val/top5: of the averaged weights when there are any,
     with the raw ones beside them as val_raw/*. All randomness of a step follows from (seed, epoch, batch, rank), so a
-    resumed run draws what the uninterrupted one would have drawn.
+    resumed run draws what the uninterrupted one would have drawn. A step whose loss or gradient is not finite is
+    skipped: it counts as a step of the schedule and changes neither weights nor averages.
 
     Args:
         model: classifier, images (B, 3, H, W) -> logits (B, num_classes).
@@ -34,6 +40,8 @@ class ImageClassifier(ImageEvaluator):
         ema_warmup: let the decay rise from 0 at the start, for runs shorter than 1 / (1 - decay) steps.
         validate_raw: validate the raw weights too, when there is an average.
         seed: of everything random in training.
+        max_steps: optimiser steps after which to stop, like at the end of an epoch; -1 for no limit.
+        max_nonfinite_steps: steps in a row with a non-finite loss or gradient after which training stops.
         recipe: plain containers to keep in checkpoints, from which the model can be built again.
     """
 
@@ -49,13 +57,18 @@ class ImageClassifier(ImageEvaluator):
         ema_warmup: bool = False,
         validate_raw: bool = True,
         seed: int = 0,
+        max_steps: int = -1,
+        max_nonfinite_steps: int = 10,
         recipe: Mapping[str, object] | None = None,
     ):
         super().__init__(model)
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
             raise SettingError(f"ema.decay={ema_decay!r} has to be a number from 0 (off) up to, but not including, 1.")
         self.seed = seed
+        self.layout = layout
         self.steps_per_epoch = steps_per_epoch
+        self.max_steps = max_steps
+        self.guard = NonFiniteGuard(model, max_nonfinite_steps)
         self.recipe = recipe
         self._optimizer = build_optimizer(model, layout.global_batch, **optimizer)
         self._scheduler = build_scheduler(self._optimizer, layout.global_batch, steps_per_epoch, **schedule)
@@ -87,6 +100,7 @@ class ImageClassifier(ImageEvaluator):
         if ema_decay:
             self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup).requires_grad_(False)
         self.raw_metrics = validation_metrics(model.num_classes) if self.ema and validate_raw else None
+        self._resumed: Position | None = None
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -104,23 +118,54 @@ class ImageClassifier(ImageEvaluator):
             scheduler.step_update(self.global_step)
 
     def on_fit_start(self) -> None:
-        trainer = self.trainer
-        if 0 < trainer.max_steps < self.steps_per_epoch and trainer.limit_train_batches == 1.0:
-            # Lightning would stop without a validation, and so without a result.
-            trainer.val_check_interval = trainer.max_steps * trainer.accumulate_grad_batches
+        self._loss = torch.zeros(2, device=self.device)  # summed over this epoch's images, and their number
+
+    def on_train_start(self) -> None:
+        if (at := self._resumed) is not None:
+            self._loss += self._resumed_loss.to(self.device)
+            # Schedules are functions of the step alone.
+            if self._schedule_per_epoch:
+                self._scheduler.step(at.epoch + at.validating)
+            else:
+                self._scheduler.step_update(at.global_step)
+            self._shorten_last_epoch(done=at.step)
+
+    def on_train_epoch_start(self) -> None:
+        self._shorten_last_epoch(done=0)
+
+    def _shorten_last_epoch(self, done: int) -> None:
+        # Lightning's own max_steps ends without a validation, and does not resume between epochs.
+        loop = self.trainer.fit_loop
+        batches = (self.max_steps - self.global_step + done) * self.trainer.accumulate_grad_batches
+        if 0 < batches <= loop.max_batches:
+            loop.max_epochs = self.current_epoch + 1
+            loop.max_batches = batches
+            self.trainer.val_check_batch = min(self.trainer.val_check_batch, batches)
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         seed_position(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.guard.begin_step()
+            self._batches: list[tuple[Tensor, Tensor]] = []
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, targets = batch
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
+        # For a report: the last one, or all of a step after one that failed.
+        self._batches = [*(self._batches if self.guard.in_a_row else []), (images, targets)]
         loss = self.train_loss(self.model(images), targets)
+        finite = loss.detach().isfinite()
+        self._loss += torch.stack([torch.where(finite, loss.detach(), 0.0), finite]) * len(images)
         self.log("train/loss", loss, on_step=True, prog_bar=True)
-        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True)
-        return loss
+        # Makes the gradient of an infinite loss NaN on every rank, so that all of them skip the step.
+        return loss * torch.where(finite, 1.0, torch.nan)
+
+    def on_train_epoch_end(self) -> None:
+        total, images = self.trainer.strategy.reduce(self._loss, reduce_op="sum")
+        self.log("train/loss_epoch", total / images)
+        self._loss = torch.zeros_like(self._loss)
 
     def configure_gradient_clipping(
         self,
@@ -128,15 +173,41 @@ class ImageClassifier(ImageEvaluator):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # One pass both clips and measures; without clipping the limit is infinite and only measures.
-        limit = gradient_clip_val if gradient_clip_val else float("inf")
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        self._finite = bool(norm.isfinite())  # waits for the backward pass; the same on every rank
         self.log("grad_norm", norm, on_step=True)
+        self.log("skipped_steps", float(self.guard.skipped + (not self._finite)), on_step=True)
+        if self._finite and gradient_clip_val:
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        if not self._finite and self._scaler is None:  # a float16 loss scaler skips by itself
+            raise SkippedStep
 
     def optimizer_step(self, *args: object, **kwargs: object) -> None:
-        super().optimizer_step(*args, **kwargs)
+        with suppress(SkippedStep):
+            super().optimizer_step(*args, **kwargs)
+        if not self._finite:
+            self._skip_step()
+            return
+        self.guard.in_a_row = 0
         if self.ema is not None:
             self.ema.update(self.model, step=self.global_step)
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def _skip_step(self) -> None:
+        self.guard.skip_step(trouble=self._scaler is None or self._scaler.get_scale() < 1)
+        if self.guard.in_a_row >= self.guard.limit:
+            loop = self.trainer.fit_loop.epoch_loop
+            with self.trainer.precision_plugin.forward_context():
+                stop_with_report(
+                    self.model,
+                    self._batches,
+                    folder=Path(self.recipe["output_dir"]) if self.recipe else Path(self.trainer.default_root_dir),
+                    place=f"epoch {self.current_epoch + 1}, batch {loop.batch_idx + 1}",
+                )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         super().validation_step(batch, batch_idx)
@@ -151,3 +222,19 @@ class ImageClassifier(ImageEvaluator):
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["recipe"] = self.recipe
+        checkpoint["position"] = describe_position(current_position(self.trainer), self.layout)
+        checkpoint["train_loss"] = self.all_gather(self._loss).view(-1, 2).cpu()
+        checkpoint["skipped_steps"] = [self.guard.skipped, self.guard.in_a_row]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        check_weights(self, checkpoint["state_dict"])
+        keep_settings(self._optimizer, checkpoint["optimizer_states"][0])
+        checkpoint["lr_schedulers"] = [self._scheduler.state_dict()]
+        at = self._resumed = read_position(checkpoint["position"], self.layout, self.steps_per_epoch)
+        checkpoint["loops"]["fit_loop"] = loop_state(self.trainer, at)
+        if 0 < self.max_steps <= at.global_step and not at.validating:
+            self.trainer.fit_loop.max_epochs = at.epoch
+        losses, world_size = checkpoint["train_loss"], self.trainer.world_size
+        first = self.global_rank == 0
+        self._resumed_loss = losses[self.global_rank] if len(losses) == world_size else losses.sum(0) * first
+        self.guard.skipped, self.guard.in_a_row = checkpoint["skipped_steps"]

@@ -41,6 +41,23 @@ def build_optimizer(
         raise SettingError(f"optimizer.opt={opt!r} does not take these optimizer settings: {error}.") from error
 
 
+def keep_settings(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
+    """Change a saved state so that `optimizer` keeps its own rates and options when it is loaded.
+
+    Raises:
+        SettingError: the state is of other parameter groups.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    saved = state["param_groups"]
+    if [len(group["params"]) for group in own] != [len(group["params"]) for group in saved]:
+        raise SettingError(
+            "The checkpoint's optimizer has other parameter groups than this one; resume with the model.*, "
+            "optimizer.opt, optimizer.weight_decay and optimizer.layer_decay that it was trained with."
+        )
+    # Some optimisers of timm count their steps there.
+    state["param_groups"] = [{**theirs, **ours} for theirs, ours in zip(saved, own, strict=True)]
+
+
 def build_scheduler(
     optimizer: torch.optim.Optimizer,
     global_batch: int,

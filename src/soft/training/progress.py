@@ -30,7 +30,7 @@ class TrainingProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = self._last_line = time.monotonic()
-        self._total = self._optimiser_steps(trainer)
+        self._total = self._optimiser_steps(trainer, pl_module)
         self._first = trainer.global_step
         if self._enabled and self.console.is_terminal:
             self._bar = Progress(
@@ -72,11 +72,11 @@ class TrainingProgress(ProgressBar):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._close()
 
-    def _optimiser_steps(self, trainer: Trainer) -> int:
+    def _optimiser_steps(self, trainer: Trainer, pl_module: LightningModule) -> int:
         # Not trainer.estimated_stepping_batches: asking for it disturbs a resumed data order.
-        per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 1
-        return min(per_epoch * epochs, trainer.max_steps) if trainer.max_steps > 0 else per_epoch * epochs
+        steps = -(-trainer.num_training_batches // trainer.accumulate_grad_batches) * max(1, trainer.max_epochs)
+        limit = getattr(pl_module, "max_steps", -1)
+        return min(steps, limit) if limit > 0 else steps
 
     def _describe(self, trainer: Trainer) -> str:
         logged = trainer.callback_metrics

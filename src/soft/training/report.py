@@ -1,6 +1,7 @@
 """What a run says before and after training."""
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -15,8 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from soft.hardware.layout import BatchLayout
 from soft.hardware.preflight import gib
+from soft.training.curves import read_metrics
 from soft.training.evaluator import ImageEvaluator
 from soft.training.optim import REFERENCE_BATCH, scaled_lr
+from soft.training.runs import RESULT, from_here
+from soft.training.writing import replace_text
 
 
 def count_macs(model: nn.Module, image: tuple[int, int, int]) -> int:
@@ -59,9 +63,7 @@ def describe_run(
         "lr_base": lr,
         "lr_scaled": scaled_lr(lr, layout.global_batch),
         "steps_per_epoch": steps,
-        "steps": steps * trainer.max_epochs
-        if trainer.max_steps < 0
-        else min(steps * trainer.max_epochs, trainer.max_steps),
+        "steps": min(steps * trainer.max_epochs, module.max_steps if module.max_steps > 0 else math.inf),
         "epochs": trainer.max_epochs,
         "precision": str(trainer.precision),
         "accelerator": type(trainer.accelerator).__name__.removesuffix("Accelerator").lower(),
@@ -83,10 +85,10 @@ def print_summary(name: str, data: str, facts: dict[str, object], notes: list[st
         "learning rate": f"{facts['lr_scaled']:.3g} (base {facts['lr_base']:.3g} at batch {REFERENCE_BATCH})",
         "length": f"{facts['epochs']} epochs, {facts['steps']:,} steps",
         **_memory_row(facts),
-        "outputs": _short(facts["folder"]),
+        "outputs": from_here(Path(facts["folder"])),
     }
     _print_rows(rows)
-    for note in notes:
+    for note in filter(None, notes):
         Console().print(Text(f"Note: {note}"), soft_wrap=True)
 
 
@@ -100,9 +102,22 @@ def _memory_row(facts: dict[str, object]) -> dict[str, str]:
 @rank_zero_only
 def write_result(folder: Path, top1: float | None, facts: dict[str, object], trainer: Trainer, seconds: float) -> None:
     """result.json: the best val/top1 in percent, the last value of every metric, and the run's facts."""
-    last = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    logged = folder / "metrics.csv"  # has the metrics from before a resume too
+    last = {name: values[-1][1] for name, values in read_metrics(logged).items()} if logged.is_file() else {}
+    last |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     result = {"top1": top1, "seconds": seconds, "last": last, "facts": facts}
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    replace_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
+
+
+@rank_zero_only
+def write_config(folder: Path, text: str) -> None:
+    """config.yaml: everything that was set, resolved."""
+    replace_text(folder / "config.yaml", text)
+
+
+def read_result(folder: Path) -> float | None:
+    """The best val/top1 in percent of a run that is finished."""
+    return json.loads((folder / RESULT).read_text())["top1"]
 
 
 @rank_zero_only
@@ -111,14 +126,14 @@ def print_result(trainer: Trainer, folder: Path, seconds: float) -> None:
     checkpoint = trainer.checkpoint_callback
     rows = {}
     if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
-        path = _short(checkpoint.best_model_path)
+        path = from_here(Path(checkpoint.best_model_path))
         rows["best val/top1"] = f"{float(checkpoint.best_model_score):.2f} %"
         rows["checkpoint"] = path
         rows["evaluate"] = f"python src/evaluate.py checkpoint={path}"
     elif "val/top1" in trainer.callback_metrics:
         rows["val/top1"] = f"{float(trainer.callback_metrics['val/top1']):.2f} %"
     if (folder / "curves.png").is_file():
-        rows["curves"] = _short(folder / "curves.png")
+        rows["curves"] = from_here(folder / "curves.png")
     minutes, rest = divmod(round(seconds), 60)
     rows["time"] = f"{minutes} min {rest} s"
     _print_rows(rows)
@@ -165,8 +180,8 @@ def write_evaluation(result: dict[str, object], folder: str) -> None:
         f"{result['precision']}",
         "data": f"{result['data']}, {result['images']:,} images, {height}x{width} px",
         "model": f"{result['model']}, {result['params'] / 1e6:.2f} M parameters, {result['weights']} weights",
-        "checkpoint": _short(result["checkpoint"]),
-        "written to": _short(path),
+        "checkpoint": from_here(Path(result["checkpoint"])),
+        "written to": from_here(path),
     }
     _print_rows(rows)
 
@@ -178,12 +193,6 @@ def best_top1(trainer: Trainer) -> float | None:
         return float(checkpoint.best_model_score)
     value = trainer.callback_metrics.get("val/top1")
     return None if value is None else float(value)
-
-
-def _short(path: str | Path) -> str:
-    """The path from here, if it is below."""
-    path = Path(path)
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _print_rows(rows: dict[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
@@ -12,6 +11,7 @@ from soft.hardware.devices import check_gpus, choose_accelerator, count_devices,
 from soft.hardware.launch import check_launch, find_launch
 from soft.hardware.layout import BatchLayout, lay_out_batch
 from soft.settings import check_choice, check_number
+from soft.training.checkpointing import AtomicCheckpointIO
 from soft.training.distributed import Ranks, RestartableDDP, cluster_environment
 from soft.training.sync_batchnorm import SyncBatchNorm
 
@@ -118,7 +118,7 @@ def create_trainer(
     )
     launch, count, nodes = find_launch(), hardware.per_node, hardware.nodes
     check_launch(launch, count, nodes)
-    callbacks, plugins = list(callbacks), [cluster_environment(launch)]
+    callbacks, plugins = list(callbacks), [cluster_environment(launch), AtomicCheckpointIO()]
     if count * nodes > 1:
         callbacks.append(Ranks(recipe or {}))
         if strategy in ("auto", "ddp"):
@@ -139,12 +139,6 @@ def create_trainer(
         use_distributed_sampler=False,
         **options,
     )
+    # Lightning's handlers broadcast from within, and hang when all ranks get a signal; see soft.training.signals.
+    trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer, hardware.layout
-
-
-def check_resume(checkpoint: str | None) -> None:
-    """Refuse a checkpoint path that is not a file."""
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise SettingError(
-            f"resume={checkpoint} is not a file; name a checkpoint such as outputs/RUN/checkpoints/last.ckpt."
-        )

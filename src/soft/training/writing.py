@@ -1,0 +1,85 @@
+"""Files of a run, written whole or not at all; a full disk ends in a sentence."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from soft.errors import RunError
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the limit on the size of files (ulimit -f) is reached",
+}
+
+
+@contextmanager
+def explain_full_disk(path: Path) -> Iterator[None]:
+    """Turns the error of a write to `path` that found no room into a RunError that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause: BaseException | None = error  # torch.save fails a second time while it handles the first error
+        while cause is not None and getattr(cause, "errno", None) not in _NO_ROOM:
+            cause = cause.__context__
+        if cause is None:
+            raise
+        free = shutil.disk_usage(path.parent).free / 2**20
+        raise RunError(
+            f"{path} was not written: {_NO_ROOM[cause.errno]} ({free:,.0f} MiB are free, and it needs more). Make room "
+            "and go on with resume=auto, as the last checkpoint is whole; hydra.run.dir=... puts a run on another disk."
+        ) from error
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Replace `path` by what `write` writes: whoever reads it finds the old content or the new, never a part.
+
+    The content goes to a neighbour with a fixed name, is forced to the disk, and takes the place of `path` by renaming.
+
+    Raises:
+        RunError: there is no room; `path` is as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    _force_folder(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`replace_file` for a text."""
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Make `target` a second name of `source`'s content, in place of what it was; a copy where links are not known."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:
+        with explain_full_disk(target):
+            shutil.copyfile(source, partial)
+    partial.replace(target)
+
+
+def _force_folder(folder: Path) -> None:
+    # A rename lasts through a power cut once the folder's entry is on the disk; not every file system can do that.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

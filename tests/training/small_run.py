@@ -1,0 +1,126 @@
+"""A training of seconds in this process, put together as src/train.py does, which can be stopped at any hook."""
+
+import copy
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import timm
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+import soft  # noqa: F401 - registers the models
+from soft.data.augmentation import Augmentation
+from soft.data.datamodule import ImageDataModule
+from soft.training.checkpointing import LastCheckpoint
+from soft.training.console import quiet_libraries
+from soft.training.loggers import CsvLogger, resume_metrics
+from soft.training.module import ImageClassifier
+from soft.training.resume import start_in
+from soft.training.runs import comparable
+from soft.training.signals import SIGNALS
+from soft.training.trainer import create_trainer
+
+MIXED = Augmentation(hflip=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
+
+
+class Hook(Callback):
+    """Calls `act(trainer, module, batch)` the `count`-th time that hook `name` runs, the sanity check aside."""
+
+    def __init__(self, name: str, count: int, act):
+        def call(trainer, module, *arguments, **_) -> None:
+            self.left -= not trainer.sanity_checking
+            if self.left == 0:
+                act(trainer, module, next((value for value in arguments if isinstance(value, (list, tuple))), None))
+
+        self.left = count
+        setattr(self, name, call)
+
+
+def train(
+    folder: Path,
+    *callbacks: Callback,
+    resume: str | None = "auto",
+    settings: Mapping[str, object] = {},
+    global_batch: int = 8,
+    max_per_device: int = 4,
+    epochs: int = 2,
+    checkpoint_every: int | None = None,
+    model: Mapping[str, object] = {"drop_path_rate": 0.1},
+    optimizer: Mapping[str, object] = {"opt": "adamw", "lr": 0.1},
+    schedule: Mapping[str, object] = {"sched": "cosine"},
+    train_images: int = 28,
+    trainer_options: Mapping[str, object] = {},
+    **options: object,
+) -> Trainer:
+    """Three steps of two accumulated batches an epoch, and a validation of two batches after it, in `folder`."""
+    warnings.simplefilter("ignore")
+    quiet_libraries()
+    recipe = {"output_dir": str(folder), **settings}
+    SIGNALS.received = 0
+    with start_in(folder, resume, comparable(recipe)) as start:
+        loggers = [CsvLogger(str(folder))]
+        resume_metrics(loggers, start.position)
+        checkpoints = folder / "checkpoints"
+        trainer, layout = create_trainer(
+            global_batch,
+            accelerator="cpu",
+            devices=1,
+            max_batch_per_device=max_per_device,
+            callbacks=[
+                *callbacks,
+                LastCheckpoint(str(checkpoints), every_n_minutes=None, every_n_train_steps=checkpoint_every),
+                ModelCheckpoint(checkpoints, "best", "val/top1", mode="max", enable_version_counter=False),
+            ],
+            logger=loggers,
+            max_epochs=epochs,
+            gradient_clip_val=1.0,
+            log_every_n_steps=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **trainer_options,
+        )
+        data = ImageDataModule(
+            **dict(dataset="fake", img_size=32, num_classes=4, mean=[0.5] * 3, std=[0.3] * 3, crop_pct=1.0),
+            **dict(interpolation="bicubic", hflip=0.0, batch_size=global_batch, val_batch_size=8, num_workers=0),
+            **dict(augment=MIXED, seed=1, train_images=train_images, val_images=13, classes=4, source_size=32),
+        )
+        data.setup("fit")
+        torch.manual_seed(0)
+        module = ImageClassifier(
+            timm.create_model("soft_pico", num_classes=4, img_size=32, num_landmarks=4, newton_iters=3, **model),
+            MIXED,
+            optimizer,
+            {"epochs": epochs, **schedule},
+            layout,
+            data.steps_per_epoch,
+            **{"ema_decay": 0.9, "seed": 1, "recipe": recipe, **options},
+        )
+        trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
+    return trainer
+
+
+def outcome(trainer: Trainer) -> dict[str, object]:
+    """What two runs have to have in common, to the bit."""
+    module = trainer.lightning_module
+    return {
+        "weights": copy.deepcopy(module.state_dict()),
+        "optimizer": copy.deepcopy(module._optimizer.state_dict()),
+        "best": float(trainer.checkpoint_callback.best_model_score),
+        "metrics": (Path(trainer.loggers[0].log_dir) / "metrics.csv").read_text(),
+    }
+
+
+def unequal(ours: object, theirs: object, name: str = "") -> Iterable[str]:
+    """Names of the parts in which two outcomes differ."""
+    if isinstance(ours, Mapping):
+        if ours.keys() != theirs.keys():
+            yield f"{name} keys"
+        for key in ours.keys() & theirs.keys():
+            yield from unequal(ours[key], theirs[key], f"{name}.{key}")
+    elif isinstance(ours, (list, tuple)):
+        for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            yield from unequal(a, b, f"{name}.{number}")
+    elif not (torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs):
+        yield name
