@@ -101,7 +101,7 @@ def test_convolution_and_its_gradients_are_right_in_float32_also_where_the_filte
             out = attention.convolve(value)
         (out * weight.to(dtype)).sum().backward()
         found.append((out, value.grad, attention.conv.weight.grad))
-    assert max(relative_error(ours, exact) for exact, ours in zip(*found, strict=True)) < 1e-6
+    assert max(relative_error(ours, exact) for exact, ours in zip(*found, strict=True)) < PRECISE[torch.float32]
 
 
 @pytest.mark.parametrize(
