@@ -30,6 +30,8 @@ def train(cfg: DictConfig) -> float | None:
     seed_everything(cfg.seed, workers=True, verbose=False)
     check_resume(cfg.resume)
 
+    hardware = arguments(recipe["trainer"])
+    execution = {key: hardware.pop(key) for key in ("compile", "channels_last")}
     loggers = list(instantiate(cfg.logger).values())
     trainer, layout = create_trainer(
         cfg.data.batch_size,
@@ -38,7 +40,7 @@ def train(cfg: DictConfig) -> float | None:
         logger=loggers,
         enable_progress_bar="progress" in cfg.callbacks,
         enable_checkpointing="checkpoint" in cfg.callbacks,
-        **arguments(recipe["trainer"]),
+        **hardware,
     )
 
     datamodule = instantiate(arguments(recipe["data"]))
@@ -57,6 +59,7 @@ def train(cfg: DictConfig) -> float | None:
         validate_raw=cfg.ema.validate_raw,
         seed=cfg.seed,
         recipe=recipe,
+        **execution,
     )
 
     folder = Path(cfg.output_dir)

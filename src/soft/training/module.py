@@ -12,6 +12,7 @@ from soft.data.augmentation import Augmentation
 from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
+from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
 from soft.training.optim import build_optimizer, build_scheduler
 
@@ -35,6 +36,9 @@ class ImageClassifier(ImageEvaluator):
         validate_raw: validate the raw weights too, when there is an average.
         seed: of everything random in training.
         recipe: plain containers to keep in checkpoints, from which the model can be built again.
+        compile: run the training step's forward pass compiled, see `compiled_call`; validation is never compiled, so
+            that it gives what an evaluation of the checkpoint gives.
+        channels_last: lay convolution weights out channels-last in memory, which convolutions then follow.
     """
 
     def __init__(
@@ -50,13 +54,16 @@ class ImageClassifier(ImageEvaluator):
         validate_raw: bool = True,
         seed: int = 0,
         recipe: Mapping[str, object] | None = None,
+        compile: bool | str | None = None,
+        channels_last: bool = False,
     ):
-        super().__init__(model)
+        super().__init__(model.to(memory_format=torch.channels_last) if channels_last else model)
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
             raise SettingError(f"ema.decay={ema_decay!r} has to be a number from 0 (off) up to, but not including, 1.")
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
         self.recipe = recipe
+        self._train_model = compiled_call(model, compile)
         self._optimizer = build_optimizer(model, layout.global_batch, **optimizer)
         self._scheduler = build_scheduler(self._optimizer, layout.global_batch, steps_per_epoch, **schedule)
         self._schedule_per_epoch = bool(schedule.get("per_epoch"))
@@ -116,7 +123,7 @@ class ImageClassifier(ImageEvaluator):
         images, targets = batch
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
-        loss = self.train_loss(self.model(images), targets)
+        loss = self.train_loss(self._train_model(images), targets)
         self.log("train/loss", loss, on_step=True, prog_bar=True)
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True)
