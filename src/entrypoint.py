@@ -201,6 +201,9 @@ def _explain_overrides(config_name: str) -> str | None:
             for value in word.partition("=")[2].split(","):  # several in a sweep
                 if value not in (*options, "null"):
                     return f"{key}={value} is not known{_nearest(value, options)} {key} is one of {', '.join(options)}."
+            if override.type == OverrideType.CHANGE and not _known_keys(config_name, [word]):
+                own = [name for name in _known_keys(config_name, []) if name.startswith(f"{key}.")]
+                return f"{word} is not for this command; its settings are {', '.join(own) or 'in --help'}."
         elif override.type == OverrideType.CHANGE:
             if known is None:
                 known = _known_keys(config_name, [w for w in words if _is_group(w.split("=")[0])])

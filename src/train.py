@@ -41,6 +41,9 @@ def train(cfg: DictConfig) -> float | None:
     folder = Path(cfg.output_dir).absolute()
     datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
 
+    hardware = arguments(recipe["trainer"])
+    execution = {key: hardware.pop(key) for key in ("compile", "channels_last")}
+
     def build(classes: int, layout: BatchLayout, steps_per_epoch: int) -> ImageClassifier:
         return ImageClassifier(
             create_from_config(recipe["model"], classes, datamodule.img_size),
@@ -56,6 +59,7 @@ def train(cfg: DictConfig) -> float | None:
             max_steps=cfg.trainer.max_steps,
             max_nonfinite_steps=cfg.max_nonfinite_steps,
             recipe=recipe,
+            **execution,
         )
 
     if cfg.preflight:
@@ -76,7 +80,7 @@ def train(cfg: DictConfig) -> float | None:
             enable_progress_bar="progress" in cfg.callbacks,
             enable_checkpointing="checkpoint" in cfg.callbacks,
             recipe={**recipe, "resume": str(begin.checkpoint)},
-            **arguments(recipe["trainer"]) | {"max_steps": -1},  # the module ends there
+            **hardware | {"max_steps": -1},  # the module ends there
         )
 
         datamodule.prepare_data()

@@ -27,6 +27,7 @@ CASES = {
     "odd mixup batch": (["augment.mixup=0.8", "data.batch_size=63"], ["63", "even"]),
     "more processes than cores": (["trainer=cpu", "trainer.devices=4096"], ["trainer.devices=4096", "cpu_ddp"]),
     "missing checkpoint": (["resume=nowhere.ckpt"], ["resume=nowhere.ckpt", "not a file"]),
+    "unknown compiler": (["trainer.compile=lu"], ["trainer.compile='lu'", "max-autotune", "inductor"]),
     "wandb mode": (["logger=wandb", "logger.wandb.mode=ofline"], ["ofline", "offline"]),
     "missing data root": (["data=imagenet", "data.root=nowhere"], ["data.root=nowhere", "$IMAGENET_ROOT"]),
 }
@@ -36,6 +37,18 @@ CASES = {
 def test_message(arguments, texts, tmp_path):
     done = run("train.py", *arguments, cwd=tmp_path, expect=2)
     _check(done, texts)
+
+
+BENCHMARK = {
+    "unknown part": (["parts=[modell]"], ["parts='modell'", "attention, model, loader, overhead"]),
+    "unknown size": (["benchmark=fast"], ["benchmark=fast", "full, quick"]),
+    "model as a group": (["model=soft_tiny"], ["model=soft_tiny", "model.names"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "texts"), BENCHMARK.values(), ids=BENCHMARK)
+def test_benchmark_message(arguments, texts, tmp_path):
+    _check(run("benchmark.py", *arguments, cwd=tmp_path, expect=2), texts)
 
 
 def _check(done, texts):

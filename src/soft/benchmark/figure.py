@@ -23,5 +23,5 @@ def draw_growth(picture: Path, size: str, panels: Mapping[str, Curves]) -> None:
         axes.set(xscale="log", yscale="log", xlabel=size, ylabel=quantity)
         axes.grid(alpha=0.25, which="both")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left")
     figure.savefig(picture, dpi=150)

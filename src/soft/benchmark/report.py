@@ -50,12 +50,13 @@ class Report:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD)
         for column in rows[0]:
             number = all(isinstance(row[column], (int, float, type(None))) for row in rows)
             table.add_column(column.replace("_", " "), justify="right" if number else "left", no_wrap=not number)
         for row in rows:
             table.add_row(*map(_shown, row.values()))
+        self._screen.print(f"\n{title}", style="bold", highlight=False, soft_wrap=True)
         self._screen.print(table)
 
     def target(self, what: str, measured: float, least: float | None = None, most: float | None = None) -> None:

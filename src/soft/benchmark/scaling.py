@@ -14,7 +14,7 @@ from soft.benchmark.memory import MIB, peak_memory
 from soft.benchmark.report import Report
 from soft.benchmark.timing import interleave, ratio, slope
 
-MOST_SLOPE = 1.05
+MOST_SLOPE, MOST_CROSSING = 1.05, 1024
 SDPA = "torch sdpa"
 HEADS, CONV_SIZE = 2, 9  # those of stage 1
 MODES = ("forward", "train")
@@ -44,7 +44,7 @@ def measure_growth(
         before = 0.0
         for size in sorted(tokens):
             report.step(f"attention: {name}, {size:,} tokens")
-            cores[name, size] = _core(name, size, num_landmarks, device)
+            cores[name, size] = core_of_size(name, size, num_landmarks, device)
             sizes_run.append(size)
             seconds = interleave({name: cores[name, size].train}, 1, device)[name][0]
             if before and seconds * seconds / before > longest:  # if it grows as it last did
@@ -104,15 +104,16 @@ def _compare_with_softmax(report: Report, times: dict, sizes: dict[str, list[int
     report.table("attention_softmax", f"soft against {SDPA} on the same Q, K, V: times faster", rows)
     for mode in MODES:
         gains = [row[f"{mode}_speedup"] for row in rows]
-        if (crossing := crossover(shared, gains)) is not None:
-            report.target(f"tokens from which soft is faster than {SDPA}, {mode}", crossing, most=1024)
+        if max(shared) >= MOST_CROSSING:
+            crossing = crossover(shared, gains)
+            report.target(f"tokens from which soft is faster than {SDPA}, {mode}", crossing, most=MOST_CROSSING)
         if 16384 in shared:
             gain = gains[shared.index(16384)]
             report.target(f"soft at 16,384 tokens, {mode}: times faster than {SDPA}", gain, least=20)
 
 
-def crossover(sizes: Sequence[int], gains: Sequence[float]) -> float | None:
-    """Size at which a gain that grows with it passes 1, between sizes along a line in logs; None if it never does."""
+def crossover(sizes: Sequence[int], gains: Sequence[float]) -> float:
+    """Size at which a gain that grows with it passes 1, between sizes along a line in logs; infinite if it does not."""
     for i, gain in enumerate(gains):
         if gain < 1:
             continue
@@ -120,10 +121,11 @@ def crossover(sizes: Sequence[int], gains: Sequence[float]) -> float | None:
             return float(sizes[0])
         low, high = math.log(gains[i - 1]), math.log(gain)
         return math.exp(math.log(sizes[i - 1]) + math.log(sizes[i] / sizes[i - 1]) * -low / (high - low))
-    return None
+    return math.inf
 
 
-def _core(name: str, tokens: int, num_landmarks: int, device: torch.device) -> Core:
+def core_of_size(name: str, tokens: int, num_landmarks: int, device: torch.device) -> Core:
+    """One attention, or SDPA, on a sequence of `tokens`, with `num_landmarks` where it has landmarks."""
     grid = grid_of(tokens, math.isqrt(num_landmarks))
     if name == SDPA:
         return Core(scaled_dot_product, [], 1, HEADS, grid, device)

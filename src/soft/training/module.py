@@ -14,6 +14,7 @@ from soft.data.mixing import Mixup
 from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
+from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
 from soft.training.optim import build_optimizer, build_scheduler, keep_settings
@@ -43,6 +44,9 @@ class ImageClassifier(ImageEvaluator):
         max_steps: optimiser steps after which to stop, like at the end of an epoch; -1 for no limit.
         max_nonfinite_steps: steps in a row with a non-finite loss or gradient after which training stops.
         recipe: plain containers to keep in checkpoints, from which the model can be built again.
+        compile: run the training step's forward pass compiled, see `compiled_call`; validation is never compiled, so
+            that it gives what an evaluation of the checkpoint gives.
+        channels_last: lay convolution weights out channels-last in memory, which convolutions then follow.
     """
 
     def __init__(
@@ -60,8 +64,10 @@ class ImageClassifier(ImageEvaluator):
         max_steps: int = -1,
         max_nonfinite_steps: int = 10,
         recipe: Mapping[str, object] | None = None,
+        compile: bool | str | None = None,
+        channels_last: bool = False,
     ):
-        super().__init__(model)
+        super().__init__(model.to(memory_format=torch.channels_last) if channels_last else model)
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
             raise SettingError(f"ema.decay={ema_decay!r} has to be a number from 0 (off) up to, but not including, 1.")
         self.seed = seed
@@ -70,6 +76,7 @@ class ImageClassifier(ImageEvaluator):
         self.max_steps = max_steps
         self.guard = NonFiniteGuard(model, max_nonfinite_steps)
         self.recipe = recipe
+        self._train_model = compiled_call(model, compile)
         self._optimizer = build_optimizer(model, layout.global_batch, **optimizer)
         self._scheduler = build_scheduler(self._optimizer, layout.global_batch, steps_per_epoch, **schedule)
         self._schedule_per_epoch = bool(schedule.get("per_epoch"))
@@ -154,7 +161,7 @@ class ImageClassifier(ImageEvaluator):
             images, targets = self.mixup(images, targets)
         # For a report: the last one, or all of a step after one that failed.
         self._batches = [*(self._batches if self.guard.in_a_row else []), (images, targets)]
-        loss = self.train_loss(self.model(images), targets)
+        loss = self.train_loss(self._train_model(images), targets)
         finite = loss.detach().isfinite()
         self._loss += torch.stack([torch.where(finite, loss.detach(), 0.0), finite]) * len(images)
         self.log("train/loss", loss, on_step=True, prog_bar=True)
