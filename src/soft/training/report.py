@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from soft.hardware.layout import BatchLayout
 from soft.hardware.preflight import gib
+from soft.training.environment import describe_environment, peak_memory
 from soft.training.evaluator import ImageEvaluator
 from soft.training.optim import REFERENCE_BATCH, scaled_lr
 
@@ -99,10 +100,20 @@ def _memory_row(facts: dict[str, object]) -> dict[str, str]:
 
 @rank_zero_only
 def write_result(folder: Path, top1: float | None, facts: dict[str, object], trainer: Trainer, seconds: float) -> None:
-    """result.json: the best val/top1 in percent, the last value of every metric, and the run's facts."""
-    last = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    result = {"top1": top1, "seconds": seconds, "last": last, "facts": facts}
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    """result.json: the best val/top1 in percent, the last value of every metric, the run's facts and its conditions."""
+    result = {
+        "top1": top1,
+        "seconds": seconds,
+        "epochs": trainer.current_epoch,
+        "peak_memory": peak_memory(trainer.strategy.root_device),
+        "last": {name: float(value) for name, value in trainer.callback_metrics.items()},
+        "facts": facts,
+        "environment": describe_environment(trainer.strategy.root_device),
+    }
+    # Its presence tells a sweep that the run is finished, so it comes whole.
+    partial = folder / "result.json.partial"
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.replace(folder / "result.json")
 
 
 @rank_zero_only

@@ -1,0 +1,124 @@
+"""Hydra sweeper `grid`: every combination of what is typed, or of what a study varies, and a report at the end."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from entrypoint import REPOSITORY, STUDIES, ConfigError
+from hydra_plugins.processes import list_failures
+
+
+MULTIRUN = "multirun.yaml"  # as Hydra's own sweepers call it; the report quotes the command from it
+
+
+@dataclass
+class GridSweeperConf:
+    """conf of hydra/sweeper=grid."""
+
+    _target_: str = "hydra_plugins.grid.GridSweeper"
+    # Settings and their values, or a list of such grids, which are run one after the other. What is typed wins.
+    params: Any = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="soft")
+
+
+class GridSweeper(BasicSweeper):
+    """BasicSweeper for one or several grids, by default those of the study: study.scales.<study.scale>."""
+
+    def __init__(self, params: Mapping[str, object] | Sequence[Mapping[str, object]] | None = None):
+        super().__init__(max_batch_size=None)
+        self.grids = params
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        grids = study_grids(self.config) if self.grids is None else self.grids
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        jobs = expand(grids if isinstance(grids, list | ListConfig) else [grids], arguments, parser)
+        with lock_sweep(self.config) as sweep:
+            OmegaConf.save(self.config, sweep / MULTIRUN)
+            results = self.launcher.launch(jobs, initial_job_idx=0)
+            finish(sweep, results)
+        return [results]
+
+
+def study_grids(config: DictConfig) -> list[dict[str, list]]:
+    """The grids of the study at its scale; one grid of nothing without a study."""
+    study = config.get("study")
+    if study is None or "name" not in study:
+        return [{}]
+    if study.command is not None:
+        raise ConfigError(f"{STUDIES}={study.name} is measured, not trained: {study.command}")
+    return OmegaConf.to_container(study.scales[study.scale], resolve=True)
+
+
+def expand(grids: Sequence[Mapping[str, object]], typed: list[str], parser: OverridesParser) -> list[list[str]]:
+    """The overrides of each job: the union of the grids, without repetitions.
+
+    What is typed holds everywhere, but several typed values of a setting that some of the grids vary take its place in
+    those alone.
+    """
+    overrides = parser.parse_overrides(typed)
+    for override in overrides:
+        if override.is_sweep_override() and override.get_key_element() in (STUDIES, "scale"):
+            raise ConfigError(f"{override.input_line} is more than one study; start a sweep for each.")
+    varied = {key for grid in grids for key in grid}
+    jobs: dict[tuple[str, ...], None] = {}
+    for grid in grids:
+        mine = [o for o in overrides if not (o.is_sweep_override() and o.get_key_element() in varied - set(grid))]
+        own = parser.parse_overrides([f"{key}={_choices(values)}" for key, values in grid.items()])
+        (batch,) = BasicSweeper.split_arguments([*own, *mine], None)
+        jobs |= dict.fromkeys(map(tuple, batch))
+    return [list(job) for job in jobs]
+
+
+def _choices(values: object) -> str:
+    """Values as Hydra's command line has them; a text is left as it is, `range(1, 5)` or `a,b`."""
+    if isinstance(values, str):
+        return values
+    return ",".join(value if isinstance(value, str) else json.dumps(value) for value in values)
+
+
+@contextmanager
+def lock_sweep(config: DictConfig) -> Iterator[Path]:
+    """The sweep's folder, for one process at a time.
+
+    Raises:
+        ConfigError: another sweep is running there.
+    """
+    import fcntl  # not on Windows, where only sweeps need it
+
+    sweep = Path(config.hydra.sweep.dir).absolute()
+    sweep.mkdir(parents=True, exist_ok=True)
+    handle = os.open(sweep, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"A sweep is running in {sweep}; wait for its end, or choose another folder with hydra.sweep.dir."
+        ) from None
+    else:
+        yield sweep
+    finally:
+        os.close(handle)
+
+
+def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
+    """Report, and list the failures; raises the first of them."""
+    if any(sweep.glob("*/result.json")):
+        print(flush=True)
+        subprocess.run([sys.executable, str(REPOSITORY / "src" / "report.py"), f'sweep="{sweep}"'], check=False)
+    list_failures(results)
+    for result in results:
+        _ = result.return_value  # raises for a run that failed
