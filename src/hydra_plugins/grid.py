@@ -14,11 +14,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from entrypoint import REPOSITORY, STUDIES, ConfigError
 from hydra_plugins.processes import list_failures
-
 
 MULTIRUN = "multirun.yaml"  # as Hydra's own sweepers call it; the report quotes the command from it
 
@@ -43,9 +42,8 @@ class GridSweeper(BasicSweeper):
         self.grids = params
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        grids = study_grids(self.config) if self.grids is None else self.grids
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        jobs = expand(grids if isinstance(grids, list | ListConfig) else [grids], arguments, parser)
+        grids = study_grids(self.config) if self.grids is None else _as_list(self.grids)
+        jobs = expand(grids, arguments, OverridesParser.create(config_loader=self.hydra_context.config_loader))
         with lock_sweep(self.config) as sweep:
             OmegaConf.save(self.config, sweep / MULTIRUN)
             results = self.launcher.launch(jobs, initial_job_idx=0)
@@ -53,14 +51,18 @@ class GridSweeper(BasicSweeper):
         return [results]
 
 
-def study_grids(config: DictConfig) -> list[dict[str, list]]:
+def study_grids(config: DictConfig) -> list[Mapping[str, object]]:
     """The grids of the study at its scale; one grid of nothing without a study."""
     study = config.get("study")
     if study is None or "name" not in study:
         return [{}]
     if study.command is not None:
         raise ConfigError(f"{STUDIES}={study.name} is measured, not trained: {study.command}")
-    return OmegaConf.to_container(study.scales[study.scale], resolve=True)
+    return _as_list(OmegaConf.to_container(study.scales[study.scale], resolve=True))
+
+
+def _as_list(grids: Mapping[str, object] | Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    return [grids] if isinstance(grids, Mapping) else list(grids)
 
 
 def expand(grids: Sequence[Mapping[str, object]], typed: list[str], parser: OverridesParser) -> list[list[str]]:

@@ -44,6 +44,13 @@ class Figure:
     log_y: bool = False
     references: list[tuple[str, float]] = field(default_factory=list)
 
+    @property
+    def ticks(self) -> list[float] | None:
+        """The values of x, where they are few numbers on a linear axis."""
+        values = {value for series in self.series for value in series.x}
+        few = self.lines and not self.log_x and len(values) <= 8
+        return sorted(values) if few and all(isinstance(value, int | float) for value in values) else None
+
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
     """Top-1 against everything that varies, the residual against the inverse's settings, and top-1 against its cost."""

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 from soft.studies.figures import COLOURS, Figure
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1060px; margin: 2em auto; padding: 0 1em; color: #222; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2em auto; padding: 0 1em; color: #222; }
 h1 { font-size: 1.5em; } p, li { color: #444; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th, td { padding: .3em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #888; }
 code { background: #f4f4f4; padding: .1em .3em; overflow-wrap: anywhere; }
 """
@@ -63,17 +63,14 @@ def _plot(figure: Figure) -> go.Figure:
             error_y={"array": error, "visible": any(error) and not figure.log_y},
             showlegend=bool(series.name),
         )
+    ends = (figure.series[0].x[0], figure.series[0].x[-1])
     for number, (name, height) in enumerate(figure.references, start=len(figure.series)):
-        plot.add_hline(
-            height,
-            line={"color": COLOURS[number % len(COLOURS)], "dash": "dash"},
-            annotation_text=name,
-            annotation_position="bottom right",
-        )
+        line = {"color": COLOURS[number % len(COLOURS)], "dash": "dash"}
+        plot.add_scatter(x=ends, y=(height, height), name=name, mode="lines", line=line)
     plot.update_layout(
         title=figure.title,
-        xaxis={"title": figure.x_label, "type": "log" if figure.log_x else None},
-        yaxis={"title": figure.y_label, "type": "log" if figure.log_y else None},
+        xaxis={"title": figure.x_label, "type": "log" if figure.log_x else None, "tickvals": figure.ticks},
+        yaxis={"title": figure.y_label, "type": "log" if figure.log_y else None, "exponentformat": "power"},
         template="plotly_white",
     )
     return plot

@@ -10,7 +10,6 @@ def draw(figure: Figure, path: Path) -> None:
     # Without pyplot: no display, no global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Sheet
-    from matplotlib.ticker import MaxNLocator
 
     sheet = Sheet(figsize=(5.5, 3.8), layout="constrained")
     FigureCanvasAgg(sheet)
@@ -31,11 +30,12 @@ def draw(figure: Figure, path: Path) -> None:
         )
     for number, (name, height) in enumerate(figure.references, start=len(figure.series)):
         axes.axhline(height, label=name, color=COLOURS[number % len(COLOURS)], linestyle="--", linewidth=1.2)
-    axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label)
+    axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
+    axes.set_title(figure.title, fontsize="medium")
     if figure.log_x:
         axes.set_xscale("log")
-    elif all(isinstance(x, int) for series in figure.series for x in series.x):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    elif figure.ticks:
+        axes.set_xticks(figure.ticks)
     if figure.log_y:
         axes.set_yscale("log")
     axes.grid(alpha=0.25)

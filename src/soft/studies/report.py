@@ -77,7 +77,7 @@ def _missing(sweep: Sweep) -> list[str]:
     if not sweep.unfinished:
         return []
     names = ", ".join(folder.name for folder in sweep.unfinished)
-    return [f"Not finished, and not in the table: {len(sweep.unfinished)} runs ({names})."]
+    return [f"Not finished, and not in the table: run {names}."]
 
 
 def _several(values: Sequence[object]) -> str:
