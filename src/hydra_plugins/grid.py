@@ -89,7 +89,12 @@ def _choices(values: object) -> str:
     """Values as Hydra's command line has them; a text is left as it is, `range(1, 5)` or `a,b`."""
     if isinstance(values, str):
         return values
-    return ",".join(value if isinstance(value, str) else json.dumps(value) for value in values)
+    return ",".join(map(as_word, values))
+
+
+def as_word(value: object) -> str:
+    """A value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Not the released plugin, whose versions for Hydra 1.3 cannot store a study with 
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from entrypoint import ConfigError
-from hydra_plugins.grid import MULTIRUN, finish, lock_sweep
-
-INTERRUPTED = "interrupted"  # mark of a trial whose process was killed; it was queued again
+from hydra_plugins.grid import MULTIRUN, as_word, finish, lock_sweep
 
 
 @dataclass
@@ -81,8 +80,12 @@ class OptunaSearch(Sweeper):
         with lock_sweep(self.config) as sweep:
             study = self._open_study(sweep, space, held)
             OmegaConf.save(self.config, sweep / MULTIRUN)
-            while (missing := self.trials - len(_done(study))) > 0:
-                results += self._try(study, space, held, min(missing, getattr(self.launcher, "jobs", 1)))
+            jobs = getattr(self.launcher, "jobs", 1)
+            trials = _interrupted(study, space)
+            while trials or (missing := self.trials - _asked(study)) > 0:
+                trials = trials or [study.ask(space) for _ in range(min(missing, jobs))]
+                results += self._run(study, trials[:jobs], held)
+                trials = trials[jobs:]
             try:
                 finish(sweep, results)
             finally:
@@ -90,7 +93,7 @@ class OptunaSearch(Sweeper):
         return results
 
     def _open_study(self, sweep: Path, space: Mapping[str, Any], held: list[str]) -> Any:
-        """The study in its storage, with what an earlier start left unfinished queued again."""
+        """The study in its storage, with the settings' own values as its first trial."""
         import optuna
 
         self.storage = self.storage or f"sqlite:///{sweep / 'optuna.db'}"
@@ -113,21 +116,17 @@ class OptunaSearch(Sweeper):
             study.enqueue_trial({key: OmegaConf.select(self.config, key) for key in space})
             return study
         study.sampler.reseed_rng()  # its first choices have been tried
-        print(f"{len(_done(study))} of {self.trials} trials are done already, in {sweep}", flush=True)
-        for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # their processes are gone
-            optuna.trial.Trial(study, trial._trial_id).set_user_attr(INTERRUPTED, True)
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            study.enqueue_trial(trial.params)
+        done = sum(trial.state.is_finished() for trial in study.trials)
+        print(f"{done} of {self.trials} trials are done already, in {sweep}", flush=True)
         return study
 
-    def _try(self, study: Any, space: Mapping[str, Any], held: list[str], count: int) -> Sequence[JobReturn]:
-        """Runs `count` new trials side by side."""
+    def _run(self, study: Any, trials: Sequence[Any], held: list[str]) -> Sequence[JobReturn]:
+        """Runs `trials` side by side, and tells the study how they ended."""
         from optuna.trial import TrialState
 
-        trials = [study.ask(space) for _ in range(count)]
         jobs = [
             [
-                *(f"{key}={json.dumps(value)}" for key, value in trial.params.items()),
+                *(f"{key}={as_word(value)}" for key, value in trial.params.items()),
                 *held,
                 f"callbacks.pruning.storage={json.dumps(self.storage)}",
                 f"callbacks.pruning.study={json.dumps(study.study_name)}",
@@ -174,13 +173,23 @@ def _distribution(override: Override) -> Any:
     return distribution(interval.start, interval.end, log="log" in interval.tags)
 
 
-def _done(study: Any) -> list[Any]:
-    return [trial for trial in study.trials if trial.state.is_finished() and INTERRUPTED not in trial.user_attrs]
+def _asked(study: Any) -> int:
+    return sum(trial.state.name != "WAITING" for trial in study.trials)
+
+
+def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:
+    """Trials of an earlier start that was killed, for nobody else runs in this folder."""
+    from optuna.trial import Trial, TrialState
+
+    trials = [Trial(study, trial._trial_id) for trial in study.get_trials(states=[TrialState.RUNNING])]
+    for trial in trials:
+        if set(trial.params) != set(space):  # killed while it was asked for
+            study.tell(trial, state=TrialState.FAIL)
+    return [trial for trial in trials if set(trial.params) == set(space)]
 
 
 def _print_best(study: Any, held: list[str]) -> None:
-    done = _done(study)
-    states = {name: sum(trial.state.name == name for trial in done) for name in ("COMPLETE", "PRUNED", "FAIL")}
+    states = Counter(trial.state.name for trial in study.trials)
     print(f"\n{states['COMPLETE']} trials finished, {states['PRUNED']} were given up, {states['FAIL']} failed")
     if states["COMPLETE"]:
         best = study.best_trial
