@@ -10,10 +10,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from entrypoint import REPOSITORY
+from entrypoint import SOURCES
 from hydra_plugins.grid import expand, study_grids
 from soft.models.factory import create_from_config
 
+REPOSITORY = SOURCES.parent
 STUDIES = sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.yaml"))
 TRAINED = [name for name in STUDIES if name != "sequence_length"]
 

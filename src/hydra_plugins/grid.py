@@ -1,13 +1,8 @@
 """Hydra sweeper `grid`: every combination of what is typed, or of what a study varies, and a report at the end."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -16,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import REPOSITORY, STUDIES, ConfigError
-from hydra_plugins.processes import list_failures
+from entrypoint import STUDIES, ConfigError
+from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
 
 MULTIRUN = "multirun.yaml"  # as Hydra's own sweepers call it; the report quotes the command from it
 
@@ -46,7 +41,7 @@ class GridSweeper(BasicSweeper):
         jobs = expand(grids, arguments, OverridesParser.create(config_loader=self.hydra_context.config_loader))
         with lock_sweep(self.config) as sweep:
             OmegaConf.save(self.config, sweep / MULTIRUN)
-            results = self.launcher.launch(jobs, initial_job_idx=0)
+            results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
             finish(sweep, results)
         return [results]
 
@@ -95,37 +90,3 @@ def _choices(values: object) -> str:
 def as_word(value: object) -> str:
     """A value as it is typed."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-@contextmanager
-def lock_sweep(config: DictConfig) -> Iterator[Path]:
-    """The sweep's folder, for one process at a time.
-
-    Raises:
-        ConfigError: another sweep is running there.
-    """
-    import fcntl  # not on Windows, where only sweeps need it
-
-    sweep = Path(config.hydra.sweep.dir).absolute()
-    sweep.mkdir(parents=True, exist_ok=True)
-    handle = os.open(sweep, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(
-            f"A sweep is running in {sweep}; wait for its end, or choose another folder with hydra.sweep.dir."
-        ) from None
-    else:
-        yield sweep
-    finally:
-        os.close(handle)
-
-
-def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
-    """Report, and list the failures; raises the first of them."""
-    if any(sweep.glob("*/result.json")):
-        print(flush=True)
-        subprocess.run([sys.executable, str(REPOSITORY / "src" / "report.py"), f'sweep="{sweep}"'], check=False)
-    list_failures(results)
-    for result in results:
-        _ = result.return_value  # raises for a run that failed

@@ -21,7 +21,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from entrypoint import ConfigError
-from hydra_plugins.grid import MULTIRUN, as_word, finish, lock_sweep
+from hydra_plugins.grid import MULTIRUN, as_word
+from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
 
 
 @dataclass
@@ -134,7 +135,7 @@ class OptunaSearch(Sweeper):
             ]
             for trial in trials
         ]
-        results = self.launcher.launch(jobs, initial_job_idx=0)  # in the first folders that are free
+        results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
         for trial, result in zip(trials, results, strict=True):
             trial.set_user_attr("folder", result.working_dir)
             if result.status == JobStatus.FAILED or result.return_value is None:

@@ -6,7 +6,7 @@ from hydra_plugins.sweep_folder import SweepFolder, recipe_key
 
 
 def write(folder, m, **files):
-    folder.mkdir(parents=True)
+    (folder / ".hydra").mkdir(parents=True)
     config = {
         "model": {"m": m},
         "output_dir": str(folder),
@@ -38,19 +38,19 @@ def test_a_new_run_takes_no_folder_of_another(tmp_path):
     write(tmp_path / "0", 4, result_json="{}")
     write(tmp_path / "1", 9)
     runs = SweepFolder(tmp_path)
-    assert runs.place(key(16), 0) == (tmp_path / "2", None)
-    assert runs.place(key(25), 0) == (tmp_path / "3", None)
+    assert runs.place(key(16), "0") == (tmp_path / "2", None)
+    assert runs.place(key(25), "0") == (tmp_path / "3", None)
     assert (tmp_path / "0" / "result.json").is_file()
 
 
 def test_an_unfinished_run_goes_on_in_its_folder(tmp_path):
     write(tmp_path / "3", 4, checkpoints__last_ckpt="weights")
-    folder, checkpoint = SweepFolder(tmp_path).place(key(4), 0)
+    folder, checkpoint = SweepFolder(tmp_path).place(key(4), "0")
     assert (folder, checkpoint) == (tmp_path / "3", tmp_path / "3" / "checkpoints" / "last.ckpt")
     assert checkpoint.read_text() == "weights"
 
 
 def test_without_a_checkpoint_it_starts_afresh(tmp_path):
     write(tmp_path / "3", 4, metrics_csv="old")
-    assert SweepFolder(tmp_path).place(key(4), 0) == (tmp_path / "3", None)
+    assert SweepFolder(tmp_path).place(key(4), "0") == (tmp_path / "3", None)
     assert not (tmp_path / "3").exists()
