@@ -22,13 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 SOURCES = Path(__file__).resolve().parent
 CONFIG_DIR = SOURCES.parent / "conf"
+STUDIES = "experiments"  # the config group that is a folder beside conf/
 # Sibling modules, Hydra plugins and the library are found however the entry point is started.
 sys.path.insert(0, str(SOURCES))
 
 from jobs import ExplainedError, run_sweep_job  # noqa: E402
 from masking import hide_secrets, mask_text  # noqa: E402
 from names import UnsafeNameError, check_names, inside  # noqa: E402
-from ranks import end_with_launcher, log_name, rank, run_id, tell  # noqa: E402
+from ranks import end_with_launcher, end_with_sweep, log_name, rank, run_id, tell  # noqa: E402
 from run_folder import find_folder  # noqa: E402
 
 # OpenMP threads spin while they wait for each other, by default for milliseconds: with a second busy process on the
@@ -44,6 +45,7 @@ OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("log_name", log_name, replace=True)
 OmegaConf.register_new_resolver("of_first_rank", lambda value: None if rank() else value, replace=True)
 OmegaConf.register_new_resolver("inside", inside, replace=True)
+OmegaConf.register_new_resolver("repository", lambda: str(SOURCES.parent), replace=True)
 
 
 class ConfigError(Exception):
@@ -83,6 +85,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                     os.environ["HYDRA_FULL_ERROR"] = full_error
 
         def main() -> None:
+            end_with_sweep()
             sys.argv[1:] = hide_secrets(sys.argv[1:])
             # For launchers whose processes start elsewhere and load this module there.
             paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -231,13 +234,18 @@ def _nearest(word: str, names: list[str]) -> str:
 
 
 def _is_group(name: str) -> bool:
-    return bool(name) and (CONFIG_DIR / name.split("@")[0]).is_dir()
+    return bool(name) and _group_folder(name).is_dir()
 
 
 def _groups() -> list[str]:
-    return [str(path.relative_to(CONFIG_DIR)) for path in sorted(CONFIG_DIR.rglob("*")) if path.is_dir()]
+    return [str(path.relative_to(CONFIG_DIR)) for path in sorted(CONFIG_DIR.rglob("*")) if path.is_dir()] + [STUDIES]
+
+
+def _group_folder(group: str) -> Path:
+    name = group.split("@")[0]
+    return (SOURCES.parent if name == STUDIES else CONFIG_DIR) / name
 
 
 def group_options(group: str) -> list[str]:
     """Names that `group=` takes."""
-    return sorted(path.stem for path in (CONFIG_DIR / group.split("@")[0]).glob("*.yaml"))
+    return sorted(path.stem for path in _group_folder(group).glob("*.yaml"))

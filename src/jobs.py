@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -30,18 +30,30 @@ def job_command(script: str, config_name: str, overrides: Sequence[str], folder:
     return [*command, "hydra.mode=RUN", f'hydra.run.dir="{folder}"', f"hydra.job.num={number}"]
 
 
-def run_tree(command: Sequence[str], without: Sequence[str] = (), failed: Path | None = None) -> int:
+def run_tree(
+    command: Sequence[str],
+    without: Sequence[str] = (),
+    failed: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    running: set[subprocess.Popen] | None = None,
+    **streams: object,
+) -> int:
     """Exit code of `command`; signals are passed on to it, and whatever it leaves behind is killed.
 
     Args:
         without: environment variables that are not for it.
+        env: environment variables that are for it alone.
+        running: holds the process while it runs, for whoever runs several at a time and passes signals on to them.
+        streams: its `stdout` and `stderr`; this process's by default.
         failed: a file by which several of these, each with a rank of one run, tell that one has failed. The others may
             be waiting for it in vain, and get a few seconds to notice.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in without}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    environment = {key: value for key, value in os.environ.items() if key not in without} | dict(env or {})
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
+    running = set() if running is None else running
+    running.add(process)
     try:
-        with _pass_on_signals(process) as received:
+        with pass_on_signals(running) as received:
             code = _wait(process, failed)
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
@@ -51,6 +63,7 @@ def run_tree(command: Sequence[str], without: Sequence[str] = (), failed: Path |
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        running.discard(process)
     if signal.SIGTERM in received:
         sys.exit(128 + signal.SIGTERM)
     return code
@@ -71,12 +84,14 @@ def _wait(process: subprocess.Popen, failed: Path | None) -> int:
 
 
 @contextmanager
-def _pass_on_signals(process: subprocess.Popen) -> Iterator[set[int]]:
+def pass_on_signals(running: set[subprocess.Popen]) -> Iterator[set[int]]:
+    """Processes that are in `running` get the signals that end this one; those are in the set that it gives."""
     received: set[int] = set()
 
     def pass_on(number: int, _: object) -> None:
         received.add(number)
-        process.send_signal(_PASSED_ON[signal.Signals(number)])
+        for process in list(running):
+            process.send_signal(_PASSED_ON[signal.Signals(number)])
 
     if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
         yield received

@@ -1,9 +1,11 @@
 """What an entry point does differently as one of several processes. The first one loads nothing heavy for it."""
 
+import ctypes
 import functools
 import logging
 import os
 import secrets
+import signal
 import sys
 import time
 
@@ -11,6 +13,8 @@ from names import inside
 
 # Set by torchrun and Lightning, and by srun.
 _LAUNCHED = ("LOCAL_RANK", "SLURM_STEP_ID")
+# In the environment of a sweep's jobs: the sweep's process id.
+SWEEP = "SOFT_SWEEP"
 
 
 @functools.cache
@@ -58,6 +62,14 @@ def end_with_launcher() -> None:
         from soft.hardware.launch import end_with_parent
 
         end_with_parent()
+
+
+def end_with_sweep() -> None:
+    """A job of a sweep leaves nothing behind that writes into its folder while the sweep, killed, is started again."""
+    if SWEEP in os.environ and sys.platform == "linux":
+        set_parent_death_signal = 1  # of prctl; each process of a job dies with the one that started it
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+        os.kill(int(os.environ[SWEEP]), 0)  # raises if it is gone already
 
 
 def tell(error: Exception, message: str | None, name: str) -> int:

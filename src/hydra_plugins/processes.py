@@ -5,10 +5,17 @@ job on believes the first one's world size, and W&B goes on in the first one's r
 user would type for it, in its own folder; one that fails ends alone.
 """
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
@@ -16,9 +23,13 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from entrypoint import FULL_ERROR
-from jobs import ExplainedError, job_command, objective, refuse_ranks, run_tree
+from entrypoint import FULL_ERROR, ConfigError
+from jobs import ExplainedError, job_command, objective, pass_on_signals, refuse_ranks, run_tree
 from names import inside
+from ranks import SWEEP
+
+CONSOLE_LOG = "console.log"
+PATIENCE = 60  # seconds that jobs have to end by themselves when the sweep is interrupted
 
 
 @dataclass
@@ -26,13 +37,41 @@ class ProcessLauncherConf:
     """conf of hydra/launcher=processes."""
 
     _target_: str = "hydra_plugins.processes.ProcessLauncher"
+    jobs: Any = 1  # side by side; they share the cores. auto: as many as there are cores, with one thread each
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessLauncherConf, provider="soft")
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run of the sweep: its number, overrides, configuration and folder."""
+
+    number: int
+    overrides: list[str]
+    config: DictConfig
+    folder: Path
+
+    def result(self, code: int) -> JobReturn:
+        """What Hydra wants to know of a job that ended with exit code `code`."""
+        result = JobReturn(list(filter_overrides(self.overrides)), self.config, working_dir=str(self.folder))
+        result.status = JobStatus.FAILED if code else JobStatus.COMPLETED
+        result.return_value = ExplainedError() if code else objective(self.folder)  # the error is named elsewhere
+        return result
+
+
 class ProcessLauncher(Launcher):
-    """Runs the jobs one after the other, each as `python ENTRY_POINT overrides hydra.run.dir=SWEEP/NUMBER`."""
+    """Runs each job as `python ENTRY_POINT overrides hydra.run.dir=SWEEP/NUMBER`, `jobs` of them at a time.
+
+    A single job at a time has the terminal; jobs side by side write to console.log in their folders.
+    """
+
+    def __init__(self, jobs: int | str = 1):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if jobs != "auto" and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
+            raise ConfigError(f"hydra.launcher.jobs={jobs} has to be a whole number of at least 1, or auto.")
+        self.jobs = cores if jobs == "auto" else jobs
+        self._threads = max(1, cores // self.jobs)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
@@ -42,31 +81,80 @@ class ProcessLauncher(Launcher):
         refuse_ranks()
         setup_globals()
         sweep = Path(self.config.hydra.sweep.dir).absolute()
-        name = self.config.hydra.job.config_name
-        results = []
+        jobs = []
         for number, overrides in enumerate(job_overrides, start=initial_job_idx):
-            job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            with open_dict(job):
-                job.hydra.job.id = job.hydra.job.num = number
-            folder = sweep / inside(str(job.hydra.sweep.subdir), "hydra.sweep.subdir")
-            words = " ".join(filter_overrides(overrides))
-            print(f"\nrun {number} ({len(results) + 1} of {len(job_overrides)}): {words}", flush=True)
-            command = job_command(sys.argv[0], name, overrides, folder, number)
-            code = run_tree(command, without=() if FULL_ERROR else ("HYDRA_FULL_ERROR",))
-            results.append(_result(code, folder, overrides, job))
-        failed = [result for result in results if result.status == JobStatus.FAILED]
-        print(f"\n{len(results) - len(failed)} of {len(results)} runs finished, in {sweep}", flush=True)
-        for result in failed:
-            print(f"failed: {result.working_dir} {' '.join(result.overrides)}", file=sys.stderr)
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = number
+            folder = sweep / inside(str(config.hydra.sweep.subdir), "hydra.sweep.subdir")
+            jobs.append(Job(number, list(overrides), config, folder))
+        common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+        titles = [
+            f"run {job.folder.relative_to(sweep)} ({place} of {len(jobs)}): "
+            + " ".join(word for word in filter_overrides(job.overrides) if word not in common)
+            for place, job in enumerate(jobs, start=1)
+        ]
+        if self.jobs > 1:
+            return self._run_side_by_side(jobs, titles)
+        results = []
+        for job, title in zip(jobs, titles, strict=True):
+            print(f"\n{title}", flush=True)
+            results.append(job.result(self._run(job)))
+        return results
+
+    def _run(self, job: Job, env: dict[str, str] | None = None, **options: object) -> int:
+        name = self.config.hydra.job.config_name
+        command = job_command(sys.argv[0], name, job.overrides, job.folder, job.number)
+        env = {**(env or {}), SWEEP: str(os.getpid())}
+        return run_tree(command, without=() if FULL_ERROR else ("HYDRA_FULL_ERROR",), env=env, **options)
+
+    def _run_side_by_side(self, jobs: list[Job], titles: list[str]) -> list[JobReturn]:
+        running: set[subprocess.Popen] = set()
+        ended: list[Job] = []
+        start = time.monotonic()
+        threads = os.environ.get("OMP_NUM_THREADS", str(self._threads))
+        env = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}  # console.log is then up to date
+
+        def run(job: Job, title: str) -> JobReturn:
+            if received:
+                return job.result(1)
+            print(title, flush=True)
+            job.folder.mkdir(parents=True, exist_ok=True)
+            with (job.folder / CONSOLE_LOG).open("a") as console:
+                code = self._run(job, env, running=running, stdout=console, stderr=subprocess.STDOUT)
+            result = job.result(code)
+            ended.append(job)
+            left = len(jobs) - len(ended)
+            minutes = (time.monotonic() - start) / len(ended) * left / 60
+            rest = f", about {minutes:.0f} min left" if left else ""
+            print(f"{title.split(' (')[0]}: {_outcome(result)}; {len(ended)} of {len(jobs)} done{rest}", flush=True)
+            return result
+
+        with pass_on_signals(running) as received, ThreadPoolExecutor(self.jobs) as pool:
+            futures = [pool.submit(run, job, title) for job, title in zip(jobs, titles, strict=True)]
+            try:
+                results = [future.result() for future in futures]
+            except KeyboardInterrupt:
+                _interrupt(futures, running)
+                raise
+        if signal.SIGTERM in received:
+            sys.exit(128 + signal.SIGTERM)
         return results
 
 
-def _result(code: int, folder: Path, overrides: Sequence[str], job: DictConfig) -> JobReturn:
-    result = JobReturn(overrides=list(filter_overrides(overrides)), cfg=job, working_dir=str(folder))
-    if code == 0:
-        result.status = JobStatus.COMPLETED
-        result.return_value = objective(folder)
-    else:
-        result.status = JobStatus.FAILED
-        result.return_value = ExplainedError()  # named above
-    return result
+def _interrupt(futures: list[Future], running: set[subprocess.Popen]) -> None:
+    for future in futures:
+        future.cancel()
+    for process in list(running):
+        process.send_signal(signal.SIGINT)
+    wait(futures, timeout=PATIENCE)
+    for process in list(running):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _outcome(result: JobReturn) -> str:
+    if result.status == JobStatus.FAILED:
+        lines = (Path(result.working_dir) / CONSOLE_LOG).read_text().strip().splitlines()
+        return f"failed: {lines[-1] if lines else 'no output'}"
+    return "finished" if result.return_value is None else f"top-1 {result.return_value:.2f} %"

@@ -13,6 +13,12 @@ CASES = {
     "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
     "removed group": (["~trainer"], ["A run needs trainer", "~trainer"]),
     "unknown model in a sweep": (["-m", "model=soft_pico,soft_tinny"], ["model=soft_tinny", "soft_tiny"]),
+    "unknown study": (["experiments=landmark"], ["experiments=landmark", "did you mean landmarks"]),
+    "unknown scale": (["experiments=landmarks", "scale=lab"], ["scale=lab", "laptop, paper"]),
+    "two studies": (["-m", "experiments=landmarks,sampling"], ["experiments=landmarks,sampling", "a sweep for each"]),
+    "a study that trains nothing": (["experiments=sequence_length"], ["python src/benchmark.py"]),
+    "a study and a search": (["experiments=landmarks", "hparams_search=optuna"], ["leave one of them out"]),
+    "no jobs": (["-m", "seed=0,1", "hydra.launcher.jobs=0"], ["hydra.launcher.jobs=0", "at least 1"]),
     "wrong type": (["schedule.epochs=many"], ["schedule.epochs=many", "whole number"]),
     "not an override": (["schedule.epochs 3=x"], ["key=value"]),
     "no iterations": (["model.attention.newton_iters=0"], ["newton_iters=0", "at least 1"]),
@@ -100,6 +106,11 @@ def test_traceback_on_request(tmp_path):
     done = run("train.py", "model.attention.newton_iters=0", cwd=tmp_path, expect=1, HYDRA_FULL_ERROR="1")
     assert "Traceback" in done.stderr
     assert "newton_iters=0" in done.stderr
+
+
+def test_report_of_nothing(tmp_path):
+    _check(run("report.py", "sweep=nowhere", cwd=tmp_path, expect=2), ["sweep=nowhere", "no finished run"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

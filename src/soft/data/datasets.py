@@ -40,16 +40,22 @@ def digits() -> ImageSets:
     )
 
 
-def fashion_mnist(root: Path) -> ImageSets:
+def fashion_mnist(root: Path, train_images: int | None = None) -> ImageSets:
     """Fashion-MNIST, 28 x 28 pixels: 60,000 to train on; the official test set of 10,000 is the validation set.
 
     Reads <root>/FashionMNIST/raw/ and takes compressed files as they are, which torchvision would unpack in place.
+
+    Args:
+        train_images: only the first ones of the training file, whose order is random; None for all.
     """
+    if train_images is not None:
+        check_whole("data.train_images", train_images, least=1)
     if not _has_fashion_mnist(root):
         raise _missing_fashion_mnist(root)
     folder = _fashion_mnist_folder(root)
-    train_images, train_labels, val_images, val_labels = (_read_idx(folder / name) for name in FASHION_MNIST_FILES)
-    return ImageSets(ArrayImages(train_images, train_labels), ArrayImages(val_images, val_labels), FashionMNIST.classes)
+    images, labels, val_images, val_labels = (_read_idx(folder / name) for name in FASHION_MNIST_FILES)
+    train = ArrayImages(images[:train_images], labels[:train_images])
+    return ImageSets(train, ArrayImages(val_images, val_labels), FashionMNIST.classes)
 
 
 def download_fashion_mnist(root: Path) -> None:

@@ -1,1 +1,1 @@
-"""Tables and figures of the paper."""
+"""Tables and figures of the paper, from the logged files of finished runs alone."""

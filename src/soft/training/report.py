@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from soft.hardware.layout import BatchLayout
 from soft.hardware.preflight import gib
 from soft.training.curves import read_metrics
+from soft.training.environment import describe_environment, peak_memory
 from soft.training.evaluator import ImageEvaluator
 from soft.training.optim import REFERENCE_BATCH, scaled_lr
 from soft.training.runs import RESULT, from_here
@@ -101,11 +102,19 @@ def _memory_row(facts: dict[str, object]) -> dict[str, str]:
 
 @rank_zero_only
 def write_result(folder: Path, top1: float | None, facts: dict[str, object], trainer: Trainer, seconds: float) -> None:
-    """result.json: the best val/top1 in percent, the last value of every metric, and the run's facts."""
+    """result.json: the best val/top1 in percent, the last value of every metric, the run's facts and its conditions."""
     logged = folder / "metrics.csv"  # has the metrics from before a resume too
     last = {name: values[-1][1] for name, values in read_metrics(logged).items()} if logged.is_file() else {}
     last |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    result = {"top1": top1, "seconds": seconds, "last": last, "facts": facts}
+    result = {
+        "top1": top1,
+        "seconds": seconds,
+        "epochs": trainer.current_epoch,
+        "peak_memory": peak_memory(trainer.strategy.root_device),
+        "last": last,
+        "facts": facts,
+        "environment": describe_environment(trainer.strategy.root_device),
+    }
     replace_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
 
 

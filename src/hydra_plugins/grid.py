@@ -1,0 +1,92 @@
+"""Hydra sweeper `grid`: every combination of what is typed, or of what a study varies, and a report at the end."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, OmegaConf
+
+from entrypoint import STUDIES, ConfigError
+from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
+
+MULTIRUN = "multirun.yaml"  # as Hydra's own sweepers call it; the report quotes the command from it
+
+
+@dataclass
+class GridSweeperConf:
+    """conf of hydra/sweeper=grid."""
+
+    _target_: str = "hydra_plugins.grid.GridSweeper"
+    # Settings and their values, or a list of such grids, which are run one after the other. What is typed wins.
+    params: Any = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="soft")
+
+
+class GridSweeper(BasicSweeper):
+    """BasicSweeper for one or several grids, by default those of the study: study.scales.<study.scale>."""
+
+    def __init__(self, params: Mapping[str, object] | Sequence[Mapping[str, object]] | None = None):
+        super().__init__(max_batch_size=None)
+        self.grids = params
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        grids = study_grids(self.config) if self.grids is None else _as_list(self.grids)
+        jobs = expand(grids, arguments, OverridesParser.create(config_loader=self.hydra_context.config_loader))
+        with lock_sweep(self.config) as sweep:
+            OmegaConf.save(self.config, sweep / MULTIRUN)
+            results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
+            finish(sweep, results)
+        return [results]
+
+
+def study_grids(config: DictConfig) -> list[Mapping[str, object]]:
+    """The grids of the study at its scale; one grid of nothing without a study."""
+    study = config.get("study")
+    if study is None or "name" not in study:
+        return [{}]
+    if study.command is not None:
+        raise ConfigError(f"{STUDIES}={study.name} is measured, not trained: {study.command}")
+    return _as_list(OmegaConf.to_container(study.scales[study.scale], resolve=True))
+
+
+def _as_list(grids: Mapping[str, object] | Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    return [grids] if isinstance(grids, Mapping) else list(grids)
+
+
+def expand(grids: Sequence[Mapping[str, object]], typed: list[str], parser: OverridesParser) -> list[list[str]]:
+    """The overrides of each job: the union of the grids, without repetitions.
+
+    What is typed holds everywhere, but several typed values of a setting that some of the grids vary take its place in
+    those alone.
+    """
+    overrides = parser.parse_overrides(typed)
+    for override in overrides:
+        if override.is_sweep_override() and override.get_key_element() in (STUDIES, "scale"):
+            raise ConfigError(f"{override.input_line} is more than one study; start a sweep for each.")
+    varied = {key for grid in grids for key in grid}
+    jobs: dict[tuple[str, ...], None] = {}
+    for grid in grids:
+        mine = [o for o in overrides if not (o.is_sweep_override() and o.get_key_element() in varied - set(grid))]
+        own = parser.parse_overrides([f"{key}={_choices(values)}" for key, values in grid.items()])
+        (batch,) = BasicSweeper.split_arguments([*own, *mine], None)
+        jobs |= dict.fromkeys(map(tuple, batch))
+    return [list(job) for job in jobs]
+
+
+def _choices(values: object) -> str:
+    """Values as Hydra's command line has them; a text is left as it is, `range(1, 5)` or `a,b`."""
+    if isinstance(values, str):
+        return values
+    return ",".join(map(as_word, values))
+
+
+def as_word(value: object) -> str:
+    """A value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,200 @@
+"""Hydra sweeper `optuna_search`: Optuna chooses the settings, each trial is a run of its own.
+
+Not the released plugin, whose versions for Hydra 1.3 cannot store a study with today's Optuna.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from entrypoint import ConfigError
+from hydra_plugins.grid import MULTIRUN, as_word
+from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
+
+
+@dataclass
+class SearchConf:
+    """conf of hydra/sweeper=optuna_search; conf/hparams_search/optuna.yaml says what the settings mean."""
+
+    _target_: str = "hydra_plugins.optuna_search.OptunaSearch"
+    trials: int = 20
+    storage: str | None = None
+    direction: str = "maximize"
+    sampler: Any = None
+    pruner: Any = None
+    params: dict[str, str] = field(default_factory=dict)
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="optuna_search", node=SearchConf, provider="soft")
+
+
+class OptunaSearch(Sweeper):
+    """Asks Optuna for as many trials as the launcher runs side by side, until `trials` are done."""
+
+    def __init__(
+        self,
+        trials: int,
+        storage: str | None,
+        direction: str,
+        sampler: object,
+        pruner: object,
+        params: Mapping[str, str],
+    ):
+        self.trials = trials
+        self.storage = storage
+        self.direction = direction
+        self.sampler = sampler
+        self.pruner = pruner
+        self.params = params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        try:
+            import optuna
+        except ImportError:
+            raise ConfigError("hparams_search=optuna needs Optuna: pip install -e '.[search]'.") from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if "name" in (self.config.get("study") or {}):
+            raise ConfigError("experiments and hparams_search are two sweeps; leave one of them out.")
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        space, held = split(self.params, arguments, parser)
+        results: list[JobReturn] = []
+        with lock_sweep(self.config) as sweep:
+            study = self._open_study(sweep, space, held)
+            OmegaConf.save(self.config, sweep / MULTIRUN)
+            jobs = getattr(self.launcher, "jobs", 1)
+            trials = _interrupted(study, space)
+            while trials or (missing := self.trials - _asked(study)) > 0:
+                trials = trials or [study.ask(space) for _ in range(min(missing, jobs))]
+                results += self._run(study, trials[:jobs], held)
+                trials = trials[jobs:]
+            try:
+                finish(sweep, results)
+            finally:
+                _print_best(study, held)
+        return results
+
+    def _open_study(self, sweep: Path, space: Mapping[str, Any], held: list[str]) -> Any:
+        """The study in its storage, with the settings' own values as its first trial."""
+        import optuna
+
+        self.storage = self.storage or f"sqlite:///{sweep / 'optuna.db'}"
+        study = optuna.create_study(
+            study_name=sweep.name,
+            storage=self.storage,
+            direction=self.direction,
+            sampler=self.sampler,
+            pruner=self.pruner,
+            load_if_exists=True,
+        )
+        question = json.dumps([held, {key: repr(distribution) for key, distribution in space.items()}])
+        if study.user_attrs.get("question", question) != question:
+            raise ConfigError(
+                f"{sweep} holds a search over other settings, or with others held; choose another folder with "
+                "hydra.sweep.dir."
+            )
+        if not study.trials:
+            study.set_user_attr("question", question)
+            study.enqueue_trial({key: OmegaConf.select(self.config, key) for key in space})
+            return study
+        study.sampler.reseed_rng()  # its first choices have been tried
+        done = sum(trial.state.is_finished() for trial in study.trials)
+        print(f"{done} of {self.trials} trials are done already, in {sweep}", flush=True)
+        return study
+
+    def _run(self, study: Any, trials: Sequence[Any], held: list[str]) -> Sequence[JobReturn]:
+        """Runs `trials` side by side, and tells the study how they ended."""
+        from optuna.trial import TrialState
+
+        jobs = [
+            [
+                *(f"{key}={as_word(value)}" for key, value in trial.params.items()),
+                *held,
+                f"callbacks.pruning.storage={json.dumps(self.storage)}",
+                f"callbacks.pruning.study={json.dumps(study.study_name)}",
+                f"callbacks.pruning.trial={trial._trial_id}",
+            ]
+            for trial in trials
+        ]
+        results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
+        for trial, result in zip(trials, results, strict=True):
+            trial.set_user_attr("folder", result.working_dir)
+            if result.status == JobStatus.FAILED or result.return_value is None:
+                study.tell(trial, state=TrialState.FAIL)
+            elif study.trials[trial.number].user_attrs.get("pruned"):
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, result.return_value)
+        return results
+
+
+def split(params: Mapping[str, str], typed: Sequence[str], parser: OverridesParser) -> tuple[dict[str, Any], list[str]]:
+    """What is searched, as Optuna's distributions by setting, and the overrides that hold in every trial.
+
+    A setting that is typed with one value is held; one that is typed with several is searched among those.
+    """
+    overrides = {override.get_key_element(): override for override in parser.parse_overrides(list(typed))}
+    space = {key: parser.parse_override(f"{key}={text}") for key, text in params.items() if key not in overrides}
+    space |= {key: override for key, override in overrides.items() if override.is_sweep_override()}
+    held = [override.input_line for override in overrides.values() if not override.is_sweep_override()]
+    if not space:
+        raise ConfigError("Nothing is left to search; leave a setting of hydra.sweeper.params open.")
+    return {key: _distribution(override) for key, override in space.items()}, held
+
+
+def _distribution(override: Override) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not override.is_sweep_override():
+        raise ConfigError(f"hydra.sweeper.params.{override.input_line} is no choice(...), range(...) or interval(...).")
+    if not override.is_interval_sweep():
+        return CategoricalDistribution(list(override.sweep_iterator()))
+    interval = override.value()
+    whole = isinstance(interval.start, int) and isinstance(interval.end, int)
+    distribution = IntDistribution if whole else FloatDistribution
+    return distribution(interval.start, interval.end, log="log" in interval.tags)
+
+
+def _asked(study: Any) -> int:
+    return sum(trial.state.name != "WAITING" for trial in study.trials)
+
+
+def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:
+    """Trials of an earlier start that was killed, for nobody else runs in this folder."""
+    from optuna.trial import Trial, TrialState
+
+    trials = [Trial(study, trial._trial_id) for trial in study.get_trials(states=[TrialState.RUNNING])]
+    for trial in trials:
+        if set(trial.params) != set(space):  # killed while it was asked for
+            study.tell(trial, state=TrialState.FAIL)
+    return [trial for trial in trials if set(trial.params) == set(space)]
+
+
+def _print_best(study: Any, held: list[str]) -> None:
+    states = Counter(trial.state.name for trial in study.trials)
+    print(f"\n{states['COMPLETE']} trials finished, {states['PRUNED']} were given up, {states['FAIL']} failed")
+    if states["COMPLETE"]:
+        best = study.best_trial
+        words = [word for word in held if not word.startswith("hparams_search=")]
+        words += [f"{key}={value}" for key, value in best.params.items()]
+        print(f"best: {best.value:.2f} %, in {best.user_attrs['folder']}")
+        print(f"run it again: python {sys.argv[0]} {' '.join(words)}", flush=True)

@@ -1,0 +1,22 @@
+"""Table and figures of a sweep: `python src/report.py sweep=DIR [out=DIR]`, settings in conf/report.yaml."""
+
+from omegaconf import DictConfig
+
+from entrypoint import entry
+
+
+def report(cfg: DictConfig) -> None:
+    """Writes the report and prints its table."""
+    # Imported here, so that --help, --cfg and typing errors do not wait.
+    from pathlib import Path
+
+    from soft.studies.report import write_report
+
+    print(write_report(cfg.sweep, cfg.out, cfg.page), flush=True)
+    print(f"\nreport: {Path(cfg.out) / ('report.html' if cfg.page else 'report.md')}")
+
+
+main = entry("report")(report)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Every point of every study composes, at both scales, and its model builds."""
+
+import functools
+import re
+
+import hydra
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from entrypoint import SOURCES
+from hydra_plugins.grid import expand, study_grids
+from soft.models.factory import create_from_config
+
+REPOSITORY = SOURCES.parent
+STUDIES = sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.yaml"))
+TRAINED = [name for name in STUDIES if name != "sequence_length"]
+
+
+@functools.cache
+def jobs_of(study, scale, *typed):
+    """The overrides of a study's runs."""
+    words = [f"experiments={study}", f"scale={scale}", *typed]
+    sweep = compose(*(word for word in words if "," not in word), whole=True)
+    assert sweep.hydra.sweep.dir == f"outputs/experiments/{study}-{scale}"
+    assert sweep.hydra.mode == RunMode.MULTIRUN
+    return expand(study_grids(sweep), words, OverridesParser.create())
+
+
+@functools.cache
+def points(study, scale, *typed):
+    """The resolved configurations of the runs, of the first seed alone."""
+    jobs = [job for job in jobs_of(study, scale, *typed) if not {"seed=1", "seed=2"} & set(job)]
+    return [OmegaConf.to_container(compose(*job), resolve=True, throw_on_missing=True) for job in jobs]
+
+
+def compose(*overrides, whole=False):
+    with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        return hydra.compose("train", ["output_dir=x", *overrides], return_hydra_config=whole)
+
+
+@pytest.mark.parametrize("study", TRAINED)
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
+def test_every_point_composes_and_builds(study, scale):
+    configs = points(study, scale)
+    assert len(configs) > 1
+    assert len({str(config) for config in configs}) == len(configs)
+    assert len(jobs_of(study, scale)) == len(configs) * (3 if scale == "laptop" else 1)
+    for config in configs:
+        data, model = config["data"], config["model"]
+        assert config["study"]["scale"] == scale
+        if scale == "laptop":
+            assert (data["dataset"], data["train_images"], model["name"]) == ("fashion_mnist", 15000, "soft_pico")
+        else:
+            assert (data["dataset"], config["schedule"]["epochs"]) == ("imagenet", 300)
+            assert config["trainer"]["num_nodes"] == 4
+        with torch.device("meta"):
+            create_from_config(model, data["num_classes"], data["img_size"])
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_says_what_it_costs(study):
+    text = (REPOSITORY / "experiments" / f"{study}.yaml").read_text(encoding="utf-8")
+    head = text[: text.index("defaults:")]
+    if study == "sequence_length":
+        assert "python src/benchmark.py" in head
+        return
+    assert f"python src/train.py -m experiments={study} scale=paper" in head
+    (runs,) = re.findall(rf"python src/train.py -m experiments={study} scale=laptop +(\d+) runs", head)
+    assert int(runs) == len(jobs_of(study, "laptop"))
+
+
+def test_typed_settings_win():
+    configs = points("landmarks", "laptop", "model.attention.num_landmarks=4,16", "seed=7", "data=digits")
+    assert [(c["model"]["attention"]["num_landmarks"], c["seed"]) for c in configs] == [(4, 7), (16, 7)]
+    assert configs[0]["data"]["dataset"] == "digits"
+
+
+@pytest.mark.parametrize("study", TRAINED)
+def test_published_figures_belong_to_points_of_the_study(study):
+    configs = points(study, "paper")
+    for entry in configs[0]["study"]["paper"]:
+        assert any(all(_value(c, key) == value for key, value in entry["when"].items()) for c in configs), entry
+
+
+def _value(config, dotted):
+    for name in dotted.split("."):
+        config = config.get(name, {})
+    return config
+
+
+def test_studies_are_listed_in_their_readme():
+    readme = (REPOSITORY / "experiments" / "README.md").read_text(encoding="utf-8")
+    for study in STUDIES:
+        assert f"experiments={study}" in readme or f"{study}.yaml" in readme
