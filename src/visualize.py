@@ -10,7 +10,8 @@ def visualize(cfg: DictConfig) -> None:
     # Imported here, so that --help, --cfg and typing errors do not wait for torch.
     from pathlib import Path
 
-    from soft.data.augmentation import eval_transform
+    from soft.data.batches import normalise
+    from soft.data.transforms import EvalTransform
     from soft.errors import SettingError
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
@@ -39,18 +40,19 @@ def visualize(cfg: DictConfig) -> None:
     if cfg.img_size is not None:
         check_pixels("img_size", _plain(cfg.img_size))
         preparation["img_size"] = _plain(cfg.img_size)
-    image = eval_transform(**preparation)(_open_image(cfg.image))
+    mean, std = preparation.pop("mean"), preparation.pop("std")
+    pixels = EvalTransform(**preparation)(_open_image(cfg.image))
 
     # Two of one kind are told apart by their place in the list.
     names = [kind if kinds.count(kind) == 1 else f"{kind} ({i})" for i, kind in enumerate(kinds, start=1)]
     figure = draw_attention_maps(
         dict(zip(names, models, strict=True)),
-        image.unsqueeze(0),
+        normalise(pixels.unsqueeze(0), mean, std),
         _plain(cfg.points),
         layers=None if cfg.stage is None else [_layer(models[0], cfg.stage, cfg.block)],
         head=cfg.head,
-        mean=preparation["mean"],
-        std=preparation["std"],
+        mean=mean,
+        std=std,
     )
     picture = Path(cfg.output_dir) / "attention_maps.png"
     figure.savefig(picture)

@@ -134,7 +134,7 @@ def test_workers_use_one_thread_each(make):
 @pytest.mark.parametrize(("cores", "devices", "workers"), [(2, 1, 2), (64, 1, 8), (16, 8, 2), (4, 8, 0)])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
 def test_workers_share_the_cores(make, monkeypatch, cores, devices, workers):
-    monkeypatch.setattr("soft.data.datamodule._cores", lambda: cores)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(cores), raising=False)
     loader = ready(make(num_workers=None), FakeTrainer(num_devices=devices)).train_dataloader()
 
     assert loader.num_workers == workers

@@ -45,6 +45,12 @@ def allow_small_files_only():
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_fresh_process(monkeypatch):
+    """At the end of a fit, which other tests do, Lightning takes away the handler that PyTorch sets once a process."""
+    monkeypatch.setattr(torch.utils.data._utils.signal_handling, "_SIGCHLD_handler_set", False)
+
+
 DEATHS = {
     "out of memory": (
         ended_by(signal.SIGKILL),

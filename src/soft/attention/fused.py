@@ -80,6 +80,9 @@ class _FusedAttention(torch.autograd.Function):
         grad_mixed = torch.bmm(inverse.mT, grad_weighted)
         grad_inverse = torch.bmm(grad_weighted, mixed.mT)
         exponent = torch.bmm(both, torch.cat([torch.bmm(inverse, mixed), grad_mixed], -1).mT).mul_(p)
+        del both  # here and below: the large ones are not needed side by side
+        mixed_back = torch.bmm(p, grad_mixed)
+        del p
 
         # The columns of ones give the row and column sums that −½‖q‖² and −½‖l‖² need.
         by_query = torch.bmm(exponent, keys[..., : d + 1] * ctx.scale).view(b, h, n, d + 1)
@@ -87,11 +90,13 @@ class _FusedAttention(torch.autograd.Function):
         scaled = queries[..., :d].view(b, h, n, d)
         torch.addcmul(by_query[..., :d], by_query[..., d:], scaled, value=-1, out=grad_q.transpose(1, 2))
         by_key = torch.bmm(exponent.mT, queries)
+        del by_query, exponent
         grad_landmarks = torch.addcmul(by_key[..., :d], by_key[..., d + 1 :], keys[..., :d], value=-1)
 
         grad = grad.contiguous()
         grad_v = _convolve(grad, filters.flip(2, 3), ctx.grid)
-        grad_v.transpose(1, 2).add_(torch.bmm(p, grad_mixed).view(b, h, n, d))
+        grad_v.transpose(1, 2).add_(mixed_back.view(b, h, n, d))
+        del mixed_back
         grad_filters = None
         if ctx.needs_input_grad[4]:
             grad_filters = _filter_gradient(_as_image(v, ctx.grid), _as_image(grad, ctx.grid), filters.shape[-1])

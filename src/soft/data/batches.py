@@ -118,6 +118,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Bytes (B, 3, H, W) -> floats around 0, on the same device.
+
+    Args:
+        mean, std: per RGB channel, for pixel values between 0 and 1.
+    """
+    images = images.float()
+    for channel, (centre, scale) in enumerate(zip(mean, std, strict=True)):
+        # Plain numbers: tensors would have to be copied to the device, and that waits for what runs there.
+        images[:, channel].sub_(255 * centre).div_(255 * scale)
+    return images
+
+
 def finish(batch: Batch, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Normalised images (B, 3, H, W), float32, some of them erased, on the batch's device.
 
@@ -125,12 +138,9 @@ def finish(batch: Batch, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     recipe; it leaves the global generators wherever the last erased image takes them.
 
     Args:
-        mean, std: per RGB channel, for pixel values between 0 and 1.
+        mean, std: as for `normalise`.
     """
-    images = batch.images.float()
-    for channel, (centre, scale) in enumerate(zip(mean, std, strict=True)):
-        # Plain numbers: tensors would have to be copied to the device, and that waits for what runs there.
-        images[:, channel].sub_(255 * centre).div_(255 * scale)
+    images = normalise(batch.images, mean, std)
     erase = RandomErasing(probability=1.0, mode="pixel", device=images.device)
     for place, seed in batch.noise.items():
         seed_position(seed)
