@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo test test-slow bench lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -28,6 +28,9 @@ test: $(STAMP)  ## Run the tests
 
 test-slow: $(STAMP)  ## Run the tests that `make test` leaves out
 	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP)  ## Measure speed and memory against the plain formulation (a few minutes)
+	$(BIN)/python src/benchmark.py
 
 lint: $(STAMP)  ## Check style, formatting and the rules of this code base
 	$(BIN)/ruff check .
