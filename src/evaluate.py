@@ -27,11 +27,13 @@ def evaluate(cfg: DictConfig) -> float:
     config = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
     model = create_from_checkpoint(cfg.checkpoint, config, cfg.weights)
 
+    hardware = {key: cfg.trainer[key] for key in HARDWARE}
     trainer, layout = create_trainer(
         name=HydraConfig.get().runtime.choices.trainer,
         enable_checkpointing=False,
-        recipe=OmegaConf.to_container(cfg, resolve=True),
-        **{key: cfg.trainer[key] for key in HARDWARE},
+        # Not all of cfg, whose trainer refers to a schedule that an evaluation does not have.
+        recipe={"checkpoint": cfg.checkpoint, "weights": cfg.weights, "model": config, "trainer": hardware},
+        **hardware,
     )
 
     if "data" not in cfg and trained is None:
