@@ -117,7 +117,7 @@ class ImageClassifier(ImageEvaluator):
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
         loss = self.train_loss(self.model(images), targets)
-        self.log("train/loss", loss, on_step=True, prog_bar=True)
+        self.log("train/loss", loss, on_step=True, prog_bar=True, sync_dist=True)
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True)
         return loss
