@@ -4,23 +4,35 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def clean_environment() -> dict[str, str]:
-    """This process's, without what changes a run."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))}
+TORCHRUN = ("-m", "torch.distributed.run")
 
 
-def run(*arguments: str, cwd: Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess:
-    """`python src/...` in `cwd`, so that outputs land there; fails with the output if the exit code is another."""
+def command(*arguments: str, launcher: Sequence[str] = ()) -> list[str]:
+    """`python [launcher] src/...` as a list of words."""
     script, *rest = arguments
+    return [sys.executable, *launcher, str(ROOT / "src" / script), *rest]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment without what belongs to the user's own runs; tests' callbacks can be imported."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))}
+    return {**env, "PYTHONPATH": str(ROOT), **more}
+
+
+def run(
+    *arguments: str, cwd: Path, expect: int = 0, launcher: Sequence[str] = (), **more: str
+) -> subprocess.CompletedProcess:
+    """`python src/...` in `cwd`, so that outputs land there; fails with the output if the exit code is another."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "src" / script), *rest],
+        command(*arguments, launcher=launcher),
         cwd=cwd,
-        env=clean_environment() | environment,
+        env=environment(**more),
         capture_output=True,
         text=True,
         timeout=540,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -13,14 +14,17 @@ class Fault(Callback):
         rank: of the process.
         step: optimiser steps done before.
         how: raise (an exception) or kill (as the kernel does when memory runs out).
+        mark: a file to write at that moment.
     """
 
-    def __init__(self, rank: int = 1, step: int = 2, how: str = "raise"):
-        self.rank, self.step, self.how = rank, step, how
+    def __init__(self, rank: int = 1, step: int = 2, how: str = "raise", mark: str | None = None):
+        self.rank, self.step, self.how, self.mark = rank, step, how, mark
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: object, batch_idx: int) -> None:
         if (trainer.global_rank, trainer.global_step) != (self.rank, self.step):
             return
+        if self.mark:
+            Path(self.mark).touch()
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise RuntimeError(f"a fault on rank {self.rank}")

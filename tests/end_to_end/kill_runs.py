@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from tests.end_to_end.command import ROOT, clean_environment, read_csv
+from tests.end_to_end.command import ROOT, environment, read_csv
 
 # Enough steps that a moment in them can be hit, and a checkpoint now and then.
 SHORT = (
@@ -46,7 +46,7 @@ def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "src" / "train.py"), *arguments],
             cwd=cwd,
-            env=clean_environment() | variables,
+            env=environment(**variables),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

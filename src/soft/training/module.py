@@ -164,7 +164,7 @@ class ImageClassifier(ImageEvaluator):
         loss = self.train_loss(self._train_model(images), targets)
         finite = loss.detach().isfinite()
         self._loss += torch.stack([torch.where(finite, loss.detach(), 0.0), finite]) * len(images)
-        self.log("train/loss", loss, on_step=True, prog_bar=True)
+        self.log("train/loss", loss, on_step=True, prog_bar=True, sync_dist=True)
         self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True)
         # Makes the gradient of an infinite loss NaN on every rank, so that all of them skip the step.
         return loss * torch.where(finite, 1.0, torch.nan)
