@@ -1,0 +1,130 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from soft.data.augmentation import Augmentation
+from soft.hardware.layout import BatchLayout
+from soft.hardware.memory import LiveBytes, estimate_memory
+from soft.models.factory import create_from_config
+from soft.training.module import ImageClassifier
+
+MIB = 2**20
+
+
+def classifier(name: str = "soft_pico", ema: float = 0.99, checkpointing: bool = False, **optimizer) -> ImageClassifier:
+    attention = {"num_landmarks": 9 if name == "soft_pico" else 49}
+    model = create_from_config({"name": name, "grad_checkpointing": checkpointing, "attention": attention}, 10)
+    return ImageClassifier(
+        model,
+        Augmentation(mixup=0.8, label_smoothing=0.1),
+        {"opt": "adamw", "lr": 1e-3, **optimizer},
+        {"sched": "cosine", "epochs": 2},
+        BatchLayout(1, 16, 1),
+        steps_per_epoch=10,
+        ema_decay=ema,
+    )
+
+
+def estimate(module: ImageClassifier, batch: int = 16, accumulate: int = 1, **options):
+    return estimate_memory(module, (3, 32, 32), BatchLayout(1, batch, accumulate), val_batch=8, **options)
+
+
+def test_storages_count_once_and_while_they_live():
+    with LiveBytes() as live:
+        a = torch.empty(256)
+        b = a.view(16, 16)[2:]
+        assert live.now == 1024
+        c = a + 1
+        a.add_(1)
+        assert live.now == 2048
+        del a, c
+        assert live.now == 1024  # b still holds it
+        del b
+    assert (live.now, live.peak) == (0, 2048)
+
+
+def test_lasting_parts_are_what_the_module_has():
+    module = classifier()
+    memory = estimate(module, gpu=True)
+    parameters = sum(parameter.nbytes for parameter in module.model.parameters())
+    buffers = sum(buffer.nbytes for buffer in module.model.buffers())
+    assert memory.weights == memory.averages == parameters + buffers
+    assert memory.gradients == parameters
+    assert 2 * parameters <= memory.optimizer <= 2.01 * parameters  # two moments, and counters of steps
+    assert memory.checkpoint == memory.weights + memory.averages + memory.optimizer
+    assert memory.training > memory.checkpoint + memory.gradients + 10 * MIB
+    assert memory.allocator == 0
+
+
+def test_what_changes_the_estimate():
+    base = estimate(classifier(), gpu=True)
+    assert estimate(classifier(), gpu=True, ddp=True).training == base.training + base.gradients
+    assert estimate(classifier(ema=0.0), gpu=True).averages == 0
+    assert estimate(classifier(opt="sgd"), gpu=True).optimizer == pytest.approx(base.gradients, rel=0.01)
+    assert estimate(classifier(), batch=32, gpu=True).activations == pytest.approx(2 * base.activations, rel=0.05)
+    assert estimate(classifier(checkpointing=True), gpu=True).activations < 0.8 * base.activations
+    # Gradients of the first pass are there in the second.
+    assert estimate(classifier(), accumulate=2, gpu=True).training >= base.training
+    assert estimate(classifier(), gpu=True, precision="64-true").training == pytest.approx(2 * base.training, rel=0.01)
+    assert estimate(classifier()).training == pytest.approx(1.14 * base.training, rel=0.01)
+
+
+def test_autocast():
+    full = estimate(classifier(), gpu=True).activations
+    mixed = estimate(classifier(), gpu=True, precision="bf16-mixed")
+    assert 0.4 * full < mixed.activations < 0.8 * full
+    assert mixed.weights == estimate(classifier()).weights  # kept in float32
+
+
+def test_nothing_is_touched():
+    module = classifier()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    states = torch.get_rng_state()
+    estimate(module)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert not module.configure_optimizers()["optimizer"].state
+    assert torch.equal(torch.get_rng_state(), states)
+
+
+# Prints MiB that a process gained at its peak, over three training steps.
+MEASURE = """
+import sys, torch
+from tests.hardware.test_memory import classifier
+def status(field):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field))
+torch.nn.Conv2d(3, 3, 3)(torch.randn(1, 3, 8, 8)).sum().backward()  # loads the kernels' libraries
+before, batch = status("VmRSS"), int(sys.argv[1])
+module = classifier("soft_tiny")
+optimizer = module.configure_optimizers()["optimizer"]
+images, labels = torch.randn(batch, 3, 224, 224), torch.zeros(batch, dtype=torch.long)
+for _ in range(3):
+    loss = module.train_loss(module.model(images), module.mixup(images, labels)[1])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    module.ema.update(module.model, step=1)
+print((status("VmHWM") - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads Linux's peak of resident memory")
+@pytest.mark.parametrize("batch", [8, 32])
+def test_against_the_peak_of_a_real_step(batch):
+    def measured(**environment: str) -> float:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", **environment}
+        command = [sys.executable, "-c", MEASURE, str(batch)]
+        return float(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+
+    module = classifier("soft_tiny")
+    memory = estimate_memory(module, (3, 224, 224), BatchLayout(1, batch, 1), val_batch=1)
+    # What the tensors take shows where the allocator returns freed memory at once ...
+    tensors = (memory.training - memory.allocator) / MIB
+    assert tensors == pytest.approx(measured(MALLOC_MMAP_THRESHOLD_="131072"), rel=0.1)
+    # ... which it does not do by default.
+    assert memory.training / MIB == pytest.approx(measured(), rel=0.15)
