@@ -68,7 +68,7 @@ def test_no_reader_runs_code(trap):
     "arguments", [("evaluate.py", "checkpoint=evil.ckpt"), ("train.py", "resume=evil.ckpt", *TINY)]
 )
 def test_no_command_runs_code(arguments, trap, tmp_path):
-    with pytest.raises(AssertionError, match="exit code [12]"):
+    with pytest.raises(AssertionError, match=r"exit code [12]"):
         run(*arguments, cwd=tmp_path)
     assert not trap[1].exists()
 
@@ -106,7 +106,7 @@ def test_a_recorded_recipe_builds_our_data():
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_recorded_recipe_calls_nothing_else(target, nested):
     evil = {"_target_": target, "command": "touch caught"}
-    with pytest.raises(ConfigError, match="x.ckpt wants its data read by"):
+    with pytest.raises(ConfigError, match=r"x\.ckpt wants its data read by"):
         recorded.build_recorded({**DATA, "augment": evil} if nested else evil, "x.ckpt")
 
 
@@ -262,7 +262,7 @@ def test_names_that_lead_out(name):
 def test_no_name_leads_out_of_its_folder(arguments, tmp_path):
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
-    done = run("train.py", *TINY, *arguments, cwd=inner, expect=2)
+    done = run("train.py", *arguments, *TINY, cwd=inner, expect=2)
     assert "would lead out of its folder" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -164,4 +164,4 @@ except SettingError as error:
     assert "hf" in BUILDERS
     source = Path(__file__).parents[2] / "src"
     done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True)
-    assert done.stdout == "data=hf needs the package datasets; install it with pip install datasets.\n"
+    assert done.stdout == "data=hf needs the package datasets: pip install -e '.[hf]'.\n"

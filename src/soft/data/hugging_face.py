@@ -68,7 +68,7 @@ def hugging_face(
     try:
         import datasets
     except ImportError as error:
-        raise SettingError("data=hf needs the package datasets; install it with pip install datasets.") from error
+        raise SettingError("data=hf needs the package datasets: pip install -e '.[hf]'.") from error
     for name, value in dict(
         path=path, train_split=train_split, val_split=val_split, image_column=image_column, label_column=label_column
     ).items():

@@ -2,36 +2,35 @@
 
 import copy
 import weakref
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from soft.hardware.layout import BatchLayout
 
 GIB = 2**30
-# Of the tensors' peak. After a few steps a process held 1.28 times that on glibc's default settings, and 1.0 times when
-# these made it return freed memory (MALLOC_MMAP_THRESHOLD_=131072); this is half-way.
-_KEPT_BY_MALLOC = 0.14
 _DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
 _AUTOCASTS = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device, of tensors.
+    """Bytes of tensors on one device.
 
-    On a GPU the CUDA context, NCCL, the libraries' workspaces and fragments come on top.
+    What a CUDA context, NCCL and the libraries' workspaces take is not in it, nor what an allocator keeps of freed
+    memory: a GPU needs about 1 GiB more, and a process on glibc's default allocator up to a third.
     """
 
     weights: int  # parameters and buffers
     averages: int  # their moving average
     optimizer: int  # its state
     gradients: int  # and the buckets in which DDP exchanges them
-    allocator: int  # what a CPU process keeps of freed memory
     training: int  # the most at a time in a training step, all of the above included
     validation: int  # likewise in a validation step
 
@@ -43,7 +42,7 @@ class Memory:
     @property
     def activations(self) -> int:
         """What the training step adds to the lasting tensors at its peak."""
-        return self.training - self.weights - self.averages - self.optimizer - self.gradients - self.allocator
+        return self.training - self.weights - self.averages - self.optimizer - self.gradients
 
     @property
     def checkpoint(self) -> int:
@@ -81,6 +80,20 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self._storages.pop(key)[0]
 
 
+class _Float32AsOnGpus(TorchFunctionMode):
+    """CUDA's autocast computes these in float32 and the CPU's, which stands in for it here, does not."""
+
+    FUNCTIONS = frozenset(
+        {F.layer_norm, F.softmax, F.log_softmax, torch.softmax, Tensor.softmax, torch.exp, Tensor.exp, torch.sum}
+        | {Tensor.sum, torch.pow, Tensor.pow, torch.rsqrt, Tensor.rsqrt}
+    )
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in self.FUNCTIONS and torch.is_autocast_enabled("cpu"):
+            args = [a.float() if isinstance(a, Tensor) and a.dtype in _AUTOCASTS.values() else a for a in args]
+        return func(*args, **(kwargs or {}))
+
+
 def estimate_memory(
     module: nn.Module,
     image: tuple[int, int, int],
@@ -100,13 +113,12 @@ def estimate_memory(
         layout: for the images of one pass and whether passes are accumulated.
         val_batch: images of a validation step.
         precision: one of Lightning's names.
-        gpu: with the optimiser as it is on GPUs, and without a CPU's allocator.
+        gpu: with the optimiser and autocast as they are on GPUs.
         ddp: with the gradient buckets of DistributedDataParallel.
     """
     live = LiveBytes()
     dtype = _DTYPES.get(precision, torch.float32)
-    # Meta tensors are several times faster, but know no autocast, which belongs to a device. That of CPUs stands in for
-    # CUDA's, which cannot run without a GPU; they differ in operations that these models do in float32 anyway.
+    # Meta tensors are several times faster, but know no autocast, which belongs to a device.
     mixed = precision in _AUTOCASTS
     device = torch.device("cpu" if mixed else "meta")
     unreal = FakeTensorMode() if mixed else nullcontext()
@@ -115,6 +127,10 @@ def estimate_memory(
         kind = dtype if like.is_floating_point() else like.dtype
         new = torch.empty(like.shape, dtype=kind, device=device)
         return nn.Parameter(new, like.requires_grad) if isinstance(like, nn.Parameter) else new
+
+    def mark() -> int:
+        before, live.peak = live.now, live.now
+        return before
 
     parts = (module.model, module.ema, module.configure_optimizers()["optimizer"])
     with unreal, live:
@@ -127,7 +143,9 @@ def estimate_memory(
     def autocast():
         return torch.autocast("cpu", _AUTOCASTS[precision]) if mixed else nullcontext()
 
-    with unreal, live:
+    with ExitStack() as modes:
+        for mode in (unreal, live, *([_Float32AsOnGpus()] if gpu and mixed else [])):
+            modes.enter_context(mode)
         for group in optimizer.param_groups:
             if gpu and group.get("foreach", True) is None:  # the default there, with temporary copies of everything
                 group["foreach"] = True
@@ -140,7 +158,7 @@ def estimate_memory(
 
         buckets = [torch.empty_like(parameter) for parameter in parameters] if ddp else []
         model.train()
-        live.peak = live.now
+        mark()
         for number in range(min(layout.accumulate, 2)):  # further passes only repeat the second
             images = torch.empty(layout.per_device, *image, dtype=dtype, device=device)
             targets = torch.zeros(layout.per_device, dtype=torch.long, device=device)
@@ -159,12 +177,11 @@ def estimate_memory(
             ema.update(model, step=1)
         training = live.peak
 
-        live.peak = live.now
+        mark()
         model.eval()
         with torch.no_grad(), autocast():
             (ema.module if ema is not None else model)(torch.empty(val_batch, *image, dtype=dtype, device=device))
         validation = live.peak
         gradients = sum(parameter.nbytes for parameter in (*parameters, *buckets))
     averages = sum(tensor.nbytes for tensor in (*ema.parameters(), *ema.buffers())) if ema is not None else 0
-    kept = 0 if gpu else int(_KEPT_BY_MALLOC * training)
-    return Memory(weights, averages, state, gradients, kept, training + kept, validation + kept)
+    return Memory(weights, averages, state, gradients, training, validation)

@@ -3,6 +3,7 @@
 Every launch runs `inspect_launch`; `simulate` does the same for hardware and data that need not be here.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def simulate(
     hardware = choose_hardware(
         recipe["data"]["batch_size"],
         trainer_name,
-        **{key: settings[key] for key in settings if key in choose_hardware.__annotations__},
+        **{key: settings[key] for key in inspect.signature(choose_hardware).parameters if key in settings},
         lacking=lacking,
     )
     findings = [Finding("missing", text) for text in lacking]

@@ -93,7 +93,6 @@ def _shares(memory: Memory) -> str:
         "optimizer": memory.optimizer,
         "gradients": memory.gradients,
         "activations": memory.activations,
-        "allocator": memory.allocator,
     }
     training = " + ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
     return f"training {gib(memory.training)} = {training}; validation {gib(memory.validation)}"
