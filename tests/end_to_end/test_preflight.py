@@ -1,5 +1,9 @@
 """`python src/train.py preflight=true ...`."""
 
+import json
+import sys
+
+import pytest
 import torch
 
 from tests.end_to_end.command import run
@@ -67,3 +71,13 @@ def test_the_default_run(tmp_path):
     _report(done, tmp_path / "run")
     for text in ("Nothing stands against a launch.", "offline", "1,437 training"):
         assert text in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other allocators keep what they like")
+def test_the_expected_memory_is_what_the_process_takes(tmp_path):
+    size = ("model=soft_tiny", "data=fake", "data.img_size=224", "data.train_images=48", "data.val_images=16")
+    length = ("data.batch_size=16", "schedule.epochs=1", "schedule.warmup_epochs=0", "trainer=cpu", "callbacks=none")
+    run("train.py", *size, *length, "hydra.run.dir=run", cwd=tmp_path)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["facts"]["expected_memory"] == pytest.approx(result["peak_memory"], rel=0.15)

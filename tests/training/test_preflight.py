@@ -41,10 +41,13 @@ class Recipe:
     def simulate(self, folder: Path):
         return preflight.simulate(self.recipe, "chosen", self.datamodule, self.build, folder)
 
+    def trainer(self):
+        own = ("compile", "channels_last")  # the module's
+        options = {key: value for key, value in self.recipe["trainer"].items() if key not in own}
+        return create_trainer(self.recipe["data"]["batch_size"], enable_checkpointing=False, **options)
+
     def launch(self, folder: Path):
-        trainer, layout = create_trainer(
-            self.recipe["data"]["batch_size"], enable_checkpointing=False, **self.recipe["trainer"]
-        )
+        trainer, layout = self.trainer()
         self.datamodule.setup("fit")
         module = self.build(self.datamodule.num_classes, layout, 10)
         return preflight.inspect_launch(self.recipe, trainer, layout, self.datamodule, module, folder)
@@ -186,7 +189,7 @@ def test_a_launch_on_too_few_nodes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     recipe = Recipe()
     recipe.datamodule.setup("fit")
-    trainer, layout = create_trainer(64, **recipe.recipe["trainer"])
+    trainer, layout = recipe.trainer()
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(SettingError, match="WORLD_SIZE"):
         preflight.inspect_launch(

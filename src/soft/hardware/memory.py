@@ -1,9 +1,13 @@
 """What one device holds during training, found by running a training step on tensors that have shapes and no data."""
 
 import copy
+import ctypes
+import resource
+import sys
 import weakref
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,18 +19,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from soft.hardware.layout import BatchLayout
 
 GIB = 2**30
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 _DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
 _AUTOCASTS = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of tensors on one device.
+    """Bytes on one device: of tensors, and on a CPU of the process around them.
 
-    What a CUDA context, NCCL and the libraries' workspaces take is not in it, nor what an allocator keeps of freed
-    memory: a GPU needs about 1 GiB more, and a process on glibc's default allocator up to a third.
+    On a GPU the CUDA context, NCCL, the libraries' workspaces and fragments come on top, about 1 GiB.
     """
 
+    process: int  # Python, the libraries and the data set, on a CPU
     weights: int  # parameters and buffers
     averages: int  # their moving average
     optimizer: int  # its state
@@ -42,12 +47,30 @@ class Memory:
     @property
     def activations(self) -> int:
         """What the training step adds to the lasting tensors at its peak."""
-        return self.training - self.weights - self.averages - self.optimizer - self.gradients
+        return self.training - self.process - self.weights - self.averages - self.optimizer - self.gradients
 
     @property
     def checkpoint(self) -> int:
         """What a checkpoint holds."""
         return self.weights + self.averages + self.optimizer
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes in use so far: tensors on a GPU, else all of this process, libraries included."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage's figure there begins with that of the process that started this one
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def return_freed_memory() -> None:
+    """Let a process on glibc hold only the tensors that live; by default it keeps half as much again in training."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**20)  # bytes; larger tensors then are mappings of their own
 
 
 class LiveBytes(TorchDispatchMode):
@@ -113,7 +136,7 @@ def estimate_memory(
         layout: for the images of one pass and whether passes are accumulated.
         val_batch: images of a validation step.
         precision: one of Lightning's names.
-        gpu: with the optimiser and autocast as they are on GPUs.
+        gpu: with the optimiser and autocast as they are on GPUs, and without this process.
         ddp: with the gradient buckets of DistributedDataParallel.
     """
     live = LiveBytes()
@@ -133,8 +156,8 @@ def estimate_memory(
         return before
 
     parts = (module.model, module.ema, module.configure_optimizers()["optimizer"])
+    tensors = [t for part in parts[:2] if part is not None for t in (*part.parameters(), *part.buffers())]
     with unreal, live:
-        tensors = [t for part in parts[:2] if part is not None for t in (*part.parameters(), *part.buffers())]
         copies = {id(tensor): empty(tensor) for tensor in tensors}
     model, ema, optimizer = copy.deepcopy(parts, copies)
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
@@ -184,4 +207,5 @@ def estimate_memory(
         validation = live.peak
         gradients = sum(parameter.nbytes for parameter in (*parameters, *buckets))
     averages = sum(tensor.nbytes for tensor in (*ema.parameters(), *ema.buffers())) if ema is not None else 0
-    return Memory(weights, averages, state, gradients, training, validation)
+    process = 0 if gpu else peak_memory(torch.device("cpu")) - sum(t.nbytes for t in tensors if t.device.type == "cpu")
+    return Memory(process, weights, averages, state, gradients, training + process, validation + process)

@@ -1,22 +1,12 @@
 """The conditions that a run's figures were measured under."""
 
 import platform
-import resource
 import shutil
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes in use so far: tensors on a GPU, else all of this process, libraries included."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def describe_environment(device: torch.device) -> dict[str, object]:

@@ -88,6 +88,7 @@ def _memory(resources: Resources) -> str:
 
 def _shares(memory: Memory) -> str:
     parts = {
+        "process": memory.process,
         "weights": memory.weights,
         "averages": memory.averages,
         "optimizer": memory.optimizer,

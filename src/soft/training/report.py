@@ -15,9 +15,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soft.hardware.layout import BatchLayout
+from soft.hardware.memory import peak_memory
 from soft.hardware.preflight import gib
 from soft.training.curves import read_metrics
-from soft.training.environment import describe_environment, peak_memory
+from soft.training.environment import describe_environment
 from soft.training.evaluator import ImageEvaluator
 from soft.training.optim import REFERENCE_BATCH, scaled_lr
 from soft.training.runs import RESULT, from_here
