@@ -24,9 +24,8 @@ class Poison(Callback):
 
 
 class Slow(Callback):
-    """Steps take eight seconds."""
+    """Steps take a minute, from the third on."""
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
-        time.sleep(8)
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: tuple, batch_idx: int) -> None:
+        if trainer.global_step >= 2:
+            time.sleep(60)

@@ -89,9 +89,6 @@ def test_terminated(running, tmp_path):
     assert "is in use by process" in screen(tmp_path)
 
 
-@pytest.mark.xfail(
-    reason="after the last merge the process ends by the signal, not by exit code 130; not explained yet"
-)
 def test_interrupted_twice(running, tmp_path):
     """The second time it does not wait for the step."""
     process = running("+callbacks.poison._target_=tests.end_to_end.poison.Slow", PYTHONPATH=str(ROOT))
