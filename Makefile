@@ -1,4 +1,6 @@
 PYTHON ?= python3
+# Half of the tests wait for commands that they start.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -24,10 +26,10 @@ demo: $(STAMP)  ## Train SOFT on real handwritten digits (about two minutes on t
 	$(BIN)/python src/train.py
 
 test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(STAMP)  ## Run the tests that `make test` leaves out
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 bench: $(STAMP)  ## Measure speed and memory against the plain formulation (a few minutes)
 	$(BIN)/python src/benchmark.py

@@ -26,9 +26,26 @@ RESULT = "result.json"
 _OUTSIDE = ("output_dir", "name", "resume", "preflight", "logger", "callbacks", "study")
 
 
-def recipe_key(recipe: Mapping[str, object]) -> str:
-    """What two runs share exactly when they compute the same; from a resolved configuration."""
-    return json.dumps({key: value for key, value in recipe.items() if key not in _OUTSIDE}, sort_keys=True)
+def recipe_key(recipe: Mapping[str, object], varied: Sequence[str] = ()) -> str:
+    """What two runs share exactly when they compute the same; from a resolved configuration.
+
+    `varied` are dotted keys of callbacks or loggers over which the user sweeps nevertheless.
+    """
+    inside = {key: value for key, value in recipe.items() if key not in _OUTSIDE}
+    return json.dumps([inside, [_select(recipe, key) for key in varied]], sort_keys=True)
+
+
+def _select(recipe: object, key: str) -> object:
+    for part in key.split("."):
+        recipe = recipe.get(part) if isinstance(recipe, Mapping) else None
+    return recipe
+
+
+def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The dotted keys of overrides that belong to `_OUTSIDE` and are not the same in all jobs."""
+    everywhere = set.intersection(*map(set, jobs)) if jobs else set()
+    keys = {word.lstrip("+").partition("=")[0] for job in jobs for word in job if word not in everywhere}
+    return sorted(key for key in keys if "." in key and key.partition(".")[0] in _OUTSIDE)
 
 
 @dataclass
@@ -39,12 +56,15 @@ class SweepFolder:
     """
 
     path: Path
+    varied: Sequence[str] = ()
     _runs: dict[str, Path] = field(init=False)
 
     def __post_init__(self) -> None:
         configs = [file for file in self.path.rglob("config.yaml") if (file.parent / ".hydra").is_dir()]
         configs.sort(key=lambda file: (file.parent / RESULT).is_file())
-        self._runs = {recipe_key(OmegaConf.to_container(OmegaConf.load(file))): file.parent for file in configs}
+        self._runs = {
+            recipe_key(OmegaConf.to_container(OmegaConf.load(file)), self.varied): file.parent for file in configs
+        }
 
     def finished(self, key: str) -> Path | None:
         """The folder of the finished run with this `recipe_key`."""
@@ -77,12 +97,13 @@ def run_missing(
 ) -> list[JobReturn]:
     """Launches the jobs, given by their overrides, that no earlier start has finished; a result for every job."""
     sweep = Path(config.hydra.sweep.dir).absolute()
-    runs, finished, missing, keys = SweepFolder(sweep), {}, {}, []
+    varied = _varied(jobs)
+    runs, finished, missing, keys = SweepFolder(sweep, varied), {}, {}, []
     for number, overrides in enumerate(jobs):
         job = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job):
             job.hydra.job.id = job.hydra.job.num = number
-        key = recipe_key(_resolve(job))
+        key = recipe_key(_resolve(job, varied), varied)
         keys.append(key)
         if key in finished or key in missing:
             continue  # jobs that come to the same are run once
@@ -103,10 +124,13 @@ def run_missing(
     return [finished[key] for key in keys]
 
 
-def _resolve(job: DictConfig) -> dict[str, object]:
+def _resolve(job: DictConfig, varied: Sequence[str]) -> dict[str, object]:
     """The configuration of a job that has not started, like the config.yaml that it will write."""
     parts = [name for name in job if name not in ("hydra", *_OUTSIDE)]
-    return masked(OmegaConf.to_container(OmegaConf.masked_copy(job, parts), resolve=True))
+    recipe = OmegaConf.masked_copy(job, parts)
+    for key in varied:
+        OmegaConf.update(recipe, key, OmegaConf.select(job, key), force_add=True)
+    return masked(OmegaConf.to_container(recipe, resolve=True))
 
 
 @contextmanager

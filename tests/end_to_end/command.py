@@ -50,9 +50,3 @@ def read_csv(folder: Path) -> list[dict[str, str]]:
 def values(rows: list[dict[str, str]], name: str) -> list[float]:
     """What was logged under `name`, in order."""
     return [float(row[name]) for row in rows if row.get(name)]
-
-
-def only_run(folder: Path) -> Path:
-    """The folder of the one run below `folder`."""
-    (config,) = folder.rglob("config.yaml") if folder.is_dir() else ()
-    return config.parent

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.end_to_end.command import TORCHRUN, command, environment, only_run, read_csv, run, values
+from tests.end_to_end.command import TORCHRUN, command, environment, read_csv, run, values
+from tests.end_to_end.kill_runs import run_folder
 
 TINY = (
     "data=fake",
@@ -83,7 +84,7 @@ def test_a_sweep_of_distributed_jobs_of_which_one_fails(tmp_path):
         expect=1,
     )
     sweep = tmp_path / "sweep"
-    assert {path.name for path in sweep.iterdir()} == {"0", "1", "2", "multirun.yaml"}
+    assert {path.name for path in sweep.iterdir()} == {"0", "1", "2", "multirun.yaml", "report"}
     for number in ("0", "2"):
         check_finished(sweep / number, devices=2)
     for number in ("0", "1", "2"):
@@ -179,7 +180,7 @@ def test_two_nodes_under_torchrun_of_which_one_dies(tmp_path):
         for node in nodes:
             node.kill()
     assert "16 = 2 cpu x 8 per device x 1 accumulated" in logs()
-    folder = only_run(tmp_path / "outputs")
+    folder = run_folder(tmp_path)
     assert folder.name == "two"
     assert json.loads((folder / "result.json").read_text())["facts"]["devices"] == 2
 
@@ -205,7 +206,7 @@ def test_launchers_of_others_run_each_job_once(tmp_path, launcher):
     assert not (tmp_path / "sweep" / "1" / "result.json").exists()
     assert "/sweep/1 ended with exit code 2; train.log says why" in done.stderr
     assert "num_landmarks=10 is not a square number" in (tmp_path / "sweep" / "1" / "train.log").read_text()
-    assert {path.name for path in (tmp_path / "sweep").iterdir()} <= {"0", "1", "multirun.yaml", ".submitit"}
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} <= {"0", "1", "multirun.yaml", "report", ".submitit"}
 
 
 def test_what_a_launcher_started_has_to_fit(tmp_path):

@@ -2,6 +2,7 @@
 
 import yaml
 
+from hydra_plugins import sweep_folder
 from hydra_plugins.sweep_folder import SweepFolder, recipe_key
 
 
@@ -54,3 +55,13 @@ def test_without_a_checkpoint_it_starts_afresh(tmp_path):
     write(tmp_path / "3", 4, metrics_csv="old")
     assert SweepFolder(tmp_path).place(key(4), "0") == (tmp_path / "3", None)
     assert not (tmp_path / "3").exists()
+
+
+def test_a_sweep_over_what_watches_a_run_runs_every_job(tmp_path):
+    jobs = [["+callbacks.fault.step=1", "seed=0"], ["+callbacks.fault.step=2", "seed=0"]]
+    varied = sweep_folder._varied(jobs)
+    assert varied == ["callbacks.fault.step"]
+    recipes = [{"callbacks": {"fault": {"step": step}, "other": step}} for step in (1, 2)]
+    assert len({recipe_key(recipe, varied) for recipe in recipes}) == 2
+    assert len({recipe_key(recipe) for recipe in recipes}) == 1
+    assert sweep_folder._varied([["name=a"], ["name=b"]]) == sweep_folder._varied([]) == []

@@ -70,7 +70,7 @@ class Ranks(Callback):
         patience: seconds in which a rank that failed has to end; then it is made to.
     """
 
-    def __init__(self, recipe: Mapping[str, object], patience: float = 15.0):
+    def __init__(self, recipe: Mapping[str, object], patience: float = 10.0):
         self.recipe = recipe
         self.patience = patience
         self._watch: threading.Thread | None = None
