@@ -14,7 +14,7 @@ from pathlib import Path
 from soft.errors import SettingError
 
 SHARED_MEMORY = Path("/dev/shm")
-GRACE = 1.0  # seconds that a dying process may take
+GRACE = 5.0  # seconds that a dying process may take
 PLACE = "DataLoader worker"
 SIGNALLED = re.compile(r"DataLoader worker \(pid (\d+)\) is killed by signal: ([\w ]+)")
 EXITED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) exited unexpectedly(?: with exit code:? (-?\d+))?")
