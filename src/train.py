@@ -9,6 +9,7 @@ from masking import mask_text, masked
 def train(cfg: DictConfig) -> float | None:
     """One run, from its configuration to its best val/top1 in percent (what a sweep compares)."""
     # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    import shlex
     import sys
     import time
     from pathlib import Path
@@ -17,13 +18,15 @@ def train(cfg: DictConfig) -> float | None:
     from hydra.utils import instantiate
     from lightning.pytorch import seed_everything
 
+    from job_name import name_job
     from soft.data.workers import explained_worker_errors
     from soft.hardware.layout import BatchLayout, check_validation_share
     from soft.models.factory import create_from_config
     from soft.settings import check_whole
     from soft.training import preflight, report
     from soft.training.console import quiet_libraries
-    from soft.training.loggers import finish_loggers, resume_metrics
+    from soft.training.environment import describe_environment
+    from soft.training.loggers import finish_loggers, name_runs, resume_metrics, settings_to_filter
     from soft.training.module import ImageClassifier
     from soft.training.preflight_report import print_preflight
     from soft.training.resume import start_in
@@ -72,6 +75,8 @@ def train(cfg: DictConfig) -> float | None:
             return report.read_result(folder)
         loggers = list(instantiate(cfg.logger).values())
         resume_metrics(loggers, begin.position)
+        job = name_job(folder)
+        name_runs(loggers, job.name or cfg.name, job.sweep, recipe.get("study", {}).get("name"))
         trainer, layout = create_trainer(
             cfg.data.batch_size,
             name=name,
@@ -96,8 +101,10 @@ def train(cfg: DictConfig) -> float | None:
             cfg.model.name, cfg.data.dataset, facts, masked([*datamodule.notes, *warnings, begin.note])
         )
         with finish_loggers(loggers), explained_worker_errors(folder / "checkpoints"):
+            command = mask_text(shlex.join(["python", *sys.argv]))
+            conditions = {"environment": describe_environment(trainer.strategy.root_device), "command": command}
             for logger in loggers:
-                logger.log_hyperparams({**recipe, "derived": facts})
+                logger.log_hyperparams({**settings_to_filter(recipe), "derived": facts, **conditions})
             trainer.fit(module, datamodule, ckpt_path=begin.checkpoint, weights_only=True)
         top1 = report.best_top1(trainer)
         report.write_result(folder, top1, facts, trainer, time.monotonic() - start)

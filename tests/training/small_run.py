@@ -2,20 +2,21 @@
 
 import copy
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import timm
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 
 import soft  # noqa: F401 - registers the models
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
 from soft.training.checkpointing import LastCheckpoint
 from soft.training.console import quiet_libraries
-from soft.training.loggers import CsvLogger, resume_metrics
+from soft.training.loggers import CsvLogger, finish_loggers, resume_metrics
 from soft.training.module import ImageClassifier
 from soft.training.resume import start_in
 from soft.training.runs import comparable
@@ -52,6 +53,7 @@ def train(
     schedule: Mapping[str, object] = {"sched": "cosine"},
     train_images: int = 28,
     trainer_options: Mapping[str, object] = {},
+    more_loggers: Callable[[str], Iterable[Logger]] = lambda folder: (),
     **options: object,
 ) -> Trainer:
     """Three steps of two accumulated batches an epoch, and a validation of two batches after it, in `folder`."""
@@ -60,7 +62,7 @@ def train(
     recipe = {"output_dir": str(folder), **settings}
     SIGNALS.received = 0
     with start_in(folder, resume, comparable(recipe)) as start:
-        loggers = [CsvLogger(str(folder))]
+        loggers = [CsvLogger(str(folder)), *more_loggers(str(folder))]
         resume_metrics(loggers, start.position)
         checkpoints = folder / "checkpoints"
         trainer, layout = create_trainer(
@@ -97,7 +99,8 @@ def train(
             data.steps_per_epoch,
             **{"ema_decay": 0.9, "seed": 1, "recipe": recipe, **options},
         )
-        trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
+        with finish_loggers(loggers):
+            trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
     return trainer
 
 

@@ -1,0 +1,58 @@
+"""W&B workspace and reports: `python src/dashboard.py [entity=TEAM] [study=NAME]`, settings in conf/dashboard.yaml."""
+
+from omegaconf import DictConfig
+
+from entrypoint import SOURCES, STUDIES, entry
+
+
+def dashboard(cfg: DictConfig) -> None:
+    """Creates the project's workspace and a report for each study, or prints what it would create."""
+    # Imported here, so that --help, --cfg and typing errors do not wait.
+    import json
+    import os
+
+    from soft.errors import SettingError
+    from soft.settings import check_choice
+    from soft.studies.workspace import build_report, build_workspace, outline, read_studies, to_json
+
+    check_choice("print", cfg.print, ("summary", "json"))
+    dry_run = cfg.dry_run or not os.environ.get("WANDB_API_KEY")
+    entity = cfg.entity or ("YOUR-ENTITY" if dry_run else _default_entity())
+    views = [build_report(study, entity, cfg.project) for study in read_studies(SOURCES.parent / STUDIES, cfg.study)]
+    if cfg.study is None:
+        views.insert(0, build_workspace(entity, cfg.project))
+    if dry_run and cfg.print == "json":
+        print(json.dumps([to_json(view) for view in views], indent=2))
+    elif dry_run:
+        for view in views:
+            print("\n".join(outline(view)), end="\n\n")
+        why = "dry_run=true" if cfg.dry_run else "there is no WANDB_API_KEY"
+        print(f"Nothing was created, because {why}. print=json shows what W&B would be sent.")
+    else:
+        import wandb
+
+        for view in views:
+            try:
+                view.save()
+            except (wandb.errors.Error, ValueError) as error:
+                raise SettingError(
+                    f"W&B did not take it for entity={entity} project={cfg.project}: {error}; dry_run=true only prints."
+                ) from error
+            print(view.url)
+
+
+def _default_entity() -> str:
+    import wandb
+
+    from soft.errors import SettingError
+
+    try:
+        return wandb.Api().default_entity
+    except wandb.errors.Error as error:
+        raise SettingError(f"W&B does not say whose account this is: {error}; entity=TEAM names it.") from error
+
+
+main = entry("dashboard")(dashboard)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""The W&B dashboard as code: a workspace of the project's runs, and a report for each study.
+
+Built with wandb-workspaces, which needs no account until something is saved. Metrics, settings and tags have the names
+under which `soft.training` logs them.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from soft.errors import SettingError
+from soft.studies.rows import label
+
+if TYPE_CHECKING:
+    from wandb_workspaces.reports.v2 import Report
+    from wandb_workspaces.reports.v2.interface import Panel
+    from wandb_workspaces.workspaces import Workspace
+
+BEST = "val/top1.max"  # as W&B keeps a summary by maximum
+RESIDUALS = [f"newton/residual_stage{stage}" for stage in (1, 2, 3)]
+AXES = ("model.attention.num_landmarks", "model.attention.newton_iters")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a file of experiments/ says: `varied` are settings as config.yaml has them, seeds aside."""
+
+    name: str
+    title: str
+    source: str
+    varied: tuple[str, ...]
+    paper: Sequence[dict[str, object]]
+
+
+def read_studies(folder: Path, name: str | None = None) -> list[Study]:
+    """The studies that train something, all or the one called `name`.
+
+    Raises:
+        SettingError: there is none of that name.
+    """
+    found = [yaml.safe_load(path.read_text())["study"] for path in sorted(folder.glob("*.yaml"))]
+    found = [study for study in found if "command" not in study]
+    studies = [
+        Study(study["name"], study["title"], study["source"], _varied(study["scales"]), study.get("paper", []))
+        for study in found
+    ]
+    chosen = [study for study in studies if name in (None, study.name)]
+    if not chosen:
+        raise SettingError(f"study={name} trains nothing; it is one of {', '.join(study.name for study in studies)}.")
+    return chosen
+
+
+def _varied(scales: dict[str, object]) -> tuple[str, ...]:
+    """Settings, as config.yaml has them, with several values at one of the scales."""
+    grids = [grid for grids in scales.values() for grid in ([grids] if isinstance(grids, dict) else grids)]
+    keys = dict.fromkeys(key for grid in grids for key, values in grid.items() if len(values) > 1 and key != "seed")
+    return tuple(_CHOSEN.get(key, key.lstrip("+")) for key in keys)
+
+
+# Config groups, and the setting that tells which of their files was taken.
+_CHOSEN = {"model": "model.name", "model/attention": "model.attention.attention", "data": "data.dataset"}
+
+
+def build_workspace(entity: str, project: str) -> "Workspace":
+    """Curves, landmarks × iterations × top-1, residuals, throughput, images and the machine; runs grouped by sweep."""
+    _, ws = _library()
+    sections = {
+        "Curves": _curves(),
+        "Landmarks × iterations × top-1": [_parallel(AXES)],
+        "Newton residual": [_residuals()],
+        "Throughput and optimisation": [_throughput(), _line("Learning rate", "lr"), _line("Gradient", "grad_norm")],
+        "Images": [_images("first_batch"), _images("attention_maps")],
+        "Machine": [
+            _line("GPU (%)", "system/gpu.0.gpu", x="_runtime"),
+            _line("Memory (%)", "system/memory_percent", x="_runtime"),
+        ],
+    }
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name="SOFT",
+        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
+        settings=ws.WorkspaceSettings(x_axis="trainer/global_step", max_runs=50),
+        runset_settings=ws.RunsetSettings(
+            groupby=[ws.Metric("Group")], order=[ws.Ordering(ws.Summary(BEST), ascending=False)]
+        ),
+    )
+
+
+def build_report(study: Study, entity: str, project: str) -> "Report":
+    """What the study varies, against top-1, with its curves; runs that differ in their seed are one line."""
+    wr, ws = _library()
+    runs = wr.Runset(
+        entity=entity,
+        project=project,
+        name=study.name,
+        filters=ws.And(ws.Tags().isin([study.name])),
+        groupby=[f"config.{key}" for key in study.varied],
+    )
+    bars = [
+        wr.BarPlot(
+            title=f"Best top-1 by {label(key)}",
+            metrics=[wr.SummaryMetric(BEST)],
+            groupby=wr.Config(key),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+        )
+        for key in study.varied
+    ]
+    panels = {
+        "Best top-1": [*bars, _parallel(dict.fromkeys([*study.varied, *AXES]))],
+        "Curves": _curves(),
+        "Newton residual and throughput": [_residuals(), _throughput()],
+        "Attention maps": [_images("attention_maps")],
+    }
+    command = f"python src/train.py -m experiments={study.name} logger=wandb"
+    published = [wr.UnorderedList([_paper_line(entry) for entry in study.paper])] if study.paper else []
+    return wr.Report(
+        entity=entity,
+        project=project,
+        title=study.title,
+        description=study.source,
+        blocks=[
+            wr.P(f"Runs tagged {study.name}, started by:"),
+            wr.CodeBlock(command, language="markdown"),
+            *([wr.P("What the paper reports:"), *published] if published else []),
+            *(
+                block
+                for name, row in panels.items()
+                for block in (wr.H2(name), wr.PanelGrid(runsets=[runs], panels=_placed(row)))
+            ),
+        ],
+        width="fluid",
+    )
+
+
+def to_json(view: "Workspace | Report") -> dict[str, object]:
+    """What W&B would be sent, apart from the project's internal id in a report, which W&B is asked for then."""
+    view = copy.deepcopy(view)
+    for block in getattr(view, "blocks", []):
+        for runs in getattr(block, "runsets", []):
+            runs.entity = runs.project = ""
+    return json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True))
+
+
+def outline(view: "Workspace | Report") -> Iterator[str]:
+    """The view for a person, line by line."""
+    wr, ws = _library()
+    if isinstance(view, ws.Workspace):
+        yield f"workspace {view.name!r} in {view.entity}/{view.project}, runs grouped by sweep"
+        parts = [(section.name, section.panels) for section in view.sections]
+    else:
+        grids = [block for block in view.blocks if isinstance(block, wr.PanelGrid)]
+        headings = [block.text for block in view.blocks if isinstance(block, wr.H2)]
+        filters = grids[0].runsets[0].filters
+        yield f"report {view.title!r} in {view.entity}/{view.project}, {filters}"
+        parts = [(name, grid.panels) for name, grid in zip(headings, grids, strict=True)]
+    for name, panels in parts:
+        yield f"  {name}"
+        yield from (f"    {_describe(panel)}" for panel in panels)
+
+
+def _library():
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+    except ImportError:
+        raise SettingError("The dashboard needs wandb-workspaces: pip install -e '.[dashboard]'.") from None
+    return wr, ws
+
+
+def _line(title: str, *metrics: str, x: str = "trainer/global_step", **options: object) -> "Panel":
+    wr, _ = _library()
+    return wr.LinePlot(title=title, x=x, y=list(metrics), **options)
+
+
+def _curves() -> list["Panel"]:
+    return [
+        _line("Validation top-1 (%)", "val/top1", x="epoch"),
+        _line("Validation loss", "val/loss", x="epoch"),
+        _line("Training loss", "train/loss_epoch", x="epoch"),
+    ]
+
+
+def _residuals() -> "Panel":
+    return _line("‖I − A·A⁺‖ / √m by stage", *RESIDUALS, x="epoch", log_y=True)
+
+
+def _throughput() -> "Panel":
+    return _line("Images per second", "images_per_second")
+
+
+def _images(key: str) -> "Panel":
+    wr, _ = _library()
+    return wr.MediaBrowser(title=key.replace("_", " ").capitalize(), media_keys=[f"images/{key}"], num_columns=2)
+
+
+def _parallel(settings: Sequence[str]) -> "Panel":
+    wr, _ = _library()
+    column = wr.ParallelCoordinatesPlotColumn
+    columns = [column(wr.Config(key), display_name=label(key)) for key in settings]
+    return wr.ParallelCoordinatesPlot(
+        title="Settings against best top-1",
+        columns=[*columns, column(wr.SummaryMetric(BEST), display_name="best top-1 (%)")],
+    )
+
+
+def _placed(panels: Sequence["Panel"]) -> list["Panel"]:
+    """Two in a row of the 24 columns that a report has."""
+    wr, _ = _library()
+    for number, panel in enumerate(panels):
+        panel.layout = wr.Layout(x=12 * (number % 2), y=8 * (number // 2), w=12, h=8)
+    return list(panels)
+
+
+def _paper_line(entry: dict[str, object]) -> str:
+    where = ", ".join(f"{label(key)} {value}" for key, value in entry["when"].items())
+    return f"{where}: " + ", ".join(f"{name} {value}" for name, value in entry.items() if name != "when")
+
+
+def _describe(panel: "Panel") -> str:
+    wr, _ = _library()
+    if isinstance(panel, wr.LinePlot):
+        what = f"{', '.join(panel.y)} over {panel.x}"
+    elif isinstance(panel, wr.ParallelCoordinatesPlot):
+        what = " × ".join(column.metric.name for column in panel.columns)
+    elif isinstance(panel, wr.BarPlot):
+        what = f"{', '.join(metric.name for metric in panel.metrics)} by {panel.groupby.name}"
+    else:
+        what = ", ".join(panel.media_keys)
+    return f"{panel.title}: {what}"
