@@ -27,12 +27,12 @@ def create_from_config(
     options = {
         key: value for key, value in config.items() if key not in ("name", "attention", "grad_checkpointing", "recipe")
     }
-    name = config["name"]
+    name, attention = config["name"], config.get("attention", {})
     check_model_name("model.name", name)
-    _check_options({**options, **config["attention"]})
+    _check_options({**options, **attention})
     if img_size is not None:
         options["img_size"] = img_size
-    model = timm.create_model(name, num_classes=num_classes, **options, **config["attention"])
+    model = timm.create_model(name, num_classes=num_classes, **options, **attention)
     if config.get("grad_checkpointing"):
         model.set_grad_checkpointing()
     return model
