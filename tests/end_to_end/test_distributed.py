@@ -67,6 +67,18 @@ def test_any_number_of_processes_follows_the_same_curve(tmp_path):
 
 
 @pytest.mark.slow
+def test_more_processes_than_cores(tmp_path):
+    """SOFT_TEST_RANKS=32 is the paper's number; it takes 20 GiB."""
+    ranks = int(os.environ.get("SOFT_TEST_RANKS", 3))
+    settings = ("trainer=cpu_ddp", f"trainer.devices={ranks}", "trainer.log_every_n_steps=1", "data=fake")
+    images = (f"data.train_images={6 * ranks}", f"data.val_images={ranks + 1}", f"data.batch_size={2 * ranks}")
+    length = ("schedule.epochs=1", "schedule.warmup_epochs=0", "hydra.run.dir=run")
+    done = run("train.py", *settings, *images, *length, cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert f"{2 * ranks} = {ranks} cpu x 2 per device x 1 accumulated" in done.stdout
+    assert len(values(read_csv(tmp_path / "run"), "grad_norm")) == 3
+
+
+@pytest.mark.slow
 def test_a_sweep_of_distributed_jobs_of_which_one_fails(tmp_path):
     """Three jobs of two processes; in one of them the second process fails, and the others do not notice."""
     done = run(
