@@ -64,4 +64,7 @@ def test_a_sweep_over_what_watches_a_run_runs_every_job(tmp_path):
     recipes = [{"callbacks": {"fault": {"step": step}, "other": step}} for step in (1, 2)]
     assert len({recipe_key(recipe, varied) for recipe in recipes}) == 2
     assert len({recipe_key(recipe) for recipe in recipes}) == 1
-    assert sweep_folder._varied([["name=a"], ["name=b"]]) == sweep_folder._varied([]) == []
+    trials = [["callbacks.pruning.trial=1"], ["callbacks.pruning.trial=2"]]
+    assert (
+        sweep_folder._varied(trials) == sweep_folder._varied([["name=a"], ["name=b"]]) == sweep_folder._varied([]) == []
+    )
