@@ -42,7 +42,7 @@ def _select(recipe: object, key: str) -> object:
 
 
 def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """The dotted keys of overrides that belong to `_OUTSIDE` and are not the same in all jobs; a search's numbers aside."""
+    """The dotted keys of overrides that belong to `_OUTSIDE` and differ between jobs, but for the number of a trial."""
     everywhere = set.intersection(*map(set, jobs)) if jobs else set()
     keys = {word.lstrip("+").partition("=")[0] for job in jobs for word in job if word not in everywhere}
     keys.discard("callbacks.pruning.trial")
