@@ -8,7 +8,7 @@ import torch
 
 import soft  # noqa: F401 - registers the models
 from soft.errors import SettingError
-from soft.training.optim import build_optimizer, build_scheduler, scaled_lr
+from soft.training.optim import build_optimizer, build_scheduler, fuse_step, scaled_lr
 
 PAPER = {"sched": "cosine", "epochs": 300, "warmup_epochs": 10, "warmup_lr": 1e-6, "min_lr": 5e-5}
 STEPS = 1251  # of an ImageNet epoch at batch 1024
@@ -86,6 +86,30 @@ def test_every_optimizer_steps(opt, options):
     model(torch.randn(2, 3, 32, 32)).square().sum().backward()
     optimizer.step()
     assert not torch.equal(model.head.weight, before)
+
+
+def test_a_fused_step_is_the_same_step():
+    models, optimizers = [], []
+    for fuse in (fuse_step, lambda optimizer: optimizer):
+        torch.manual_seed(0)
+        model = timm.create_model("soft_pico", num_classes=3, dtype=torch.float64)
+        optimizer = fuse(build_optimizer(model, 1024, "adamw", 1e-3, weight_decay=0.05))
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(2, 3, 32, 32, dtype=torch.float64)).square().sum().backward()
+            optimizer.step()
+        models.append(model)
+        optimizers.append(optimizer)
+    assert [{group["fused"] for group in optimizer.param_groups} for optimizer in optimizers] == [{True}, {None}]
+    for fused, looped in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(fused, looped, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(("opt", "options"), [("lamb", {}), ("adamw", {"foreach": True}), ("adamw", {"fused": False})])
+def test_an_optimizer_without_a_fused_step_or_with_a_choice_stays(model, opt, options):
+    optimizer = build_optimizer(model, 64, opt, 1e-3, **options)
+    before = [group.get("fused") for group in optimizer.param_groups]
+    assert [group.get("fused") for group in fuse_step(optimizer).param_groups] == before
 
 
 @pytest.mark.parametrize(

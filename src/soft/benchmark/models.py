@@ -15,7 +15,7 @@ from soft.benchmark.timing import interleave, ratio
 from soft.models.checkpoints import to_official_keys
 from soft.models.factory import check_model_name
 from soft.models.inference import optimise_for_inference
-from soft.training.optim import build_optimizer
+from soft.training.optim import build_optimizer, fuse_step
 
 # (rows, inner, columns) of products whose best rate stands for the machine's: squares, and a stage's token maps.
 PRODUCTS = ((1024, 1024, 1024), (2048, 2048, 2048), (6272, 320, 1280), (25088, 64, 256))
@@ -122,7 +122,7 @@ class TrainingStep:
         self.model = model
         self.images = images
         self.labels = torch.arange(len(images), device=images.device)
-        self.optimizer = build_optimizer(model, len(images), "adamw", lr=1e-3, weight_decay=0.05)
+        self.optimizer = fuse_step(build_optimizer(model, len(images), "adamw", lr=1e-3, weight_decay=0.05))
         self.run()  # makes the optimiser's state
 
     def run(self) -> None:

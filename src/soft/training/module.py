@@ -17,7 +17,7 @@ from soft.hardware.layout import BatchLayout
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
-from soft.training.optim import build_optimizer, build_scheduler, keep_settings
+from soft.training.optim import build_optimizer, build_scheduler, fuse_step, keep_settings
 from soft.training.position import Position, current_position, describe_position, loop_state, read_position
 from soft.training.resume import check_weights
 
@@ -128,6 +128,7 @@ class ImageClassifier(ImageEvaluator):
         self._loss = torch.zeros(2, device=self.device)  # summed over this epoch's images, and their number
 
     def on_train_start(self) -> None:
+        fuse_step(self._optimizer)  # here, where the parameters are on their device and a checkpoint has been loaded
         if (at := self._resumed) is not None:
             self._loss += self._resumed_loss.to(self.device)
             # Schedules are functions of the step alone.
