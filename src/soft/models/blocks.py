@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from soft.attention import ATTENTIONS, create_attention
 from soft.models.mlp import LeanMlp
+from soft.models.residual import add_and_normalise
 
 # To FX an attention is one node, because what it computes depends on the grid, and so is an MLP with its own gradient.
 for _module in (*ATTENTIONS.values(), LeanMlp):
@@ -53,6 +54,9 @@ class SoftBlock(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens (B, N, C) on their grid -> (B, N, C)."""
+        if not torch.jit.is_scripting():
+            x = add_and_normalise(self.norm1, self.drop, x, self.attn(x, grid))
+            return add_and_normalise(self.norm2, self.drop, x, self.mlp(x))
         x = self.norm1(x + self.drop(self.attn(x, grid)))
         return self.norm2(x + self.drop(self.mlp(x)))
 

@@ -1,19 +1,29 @@
-"""The blocks' MLP, which computes its GELU again in the backward pass instead of keeping it."""
+"""The blocks' MLP in one autograd function, which keeps nothing of its hidden width for the backward pass."""
+
+import math
+from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from soft.attention.eager import is_eager
 
+# Hidden values that a CPU works on at a time: most of what follows from them is then found in its cache.
+CHUNK = 2**19
+
+# Tanh-GELU is x·σ(ODD·x + CUBIC·x³) with σ the logistic function, which is cheaper than tanh.
+ODD = 2 * math.sqrt(2 / math.pi)
+CUBIC = 0.044715 * ODD
+
 
 class LeanMlp(Mlp):
     """timm's Mlp with GELU and without dropout. Tokens (..., C) -> (..., C).
 
-    The two hidden activations are the largest tensors of a block. One follows from the other at a few percent of the
-    step's time, so only the first is kept. Under autocast, and for compilers and exporters, this is timm's own forward.
+    The hidden activations and their gradients are the largest tensors of a block. The backward pass computes them
+    again, and on a CPU none exists as a whole: a few rows at a time stay in the cache, which pays for the repetition.
+    Under autocast, for compilers and exporters, and where hooks listen to the maps inside, this is timm's own forward.
 
     Args:
         dim: token width C.
@@ -26,25 +36,105 @@ class LeanMlp(Mlp):
         self.act = nn.GELU(approximate)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.fc1(x)
         if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-            if is_eager() and hidden.dtype == self.fc2.weight.dtype:
-                return _GeluLinear.apply(hidden, self.fc2.weight, self.fc2.bias, self.act.approximate)
-        return self.fc2(self.act(hidden))
+            if is_eager() and _is_plain(self, x):
+                first, second = self.fc1, self.fc2
+                return _Mlp.apply(x, first.weight, first.bias, second.weight, second.bias, self.act.approximate)
+        return self.fc2(self.act(self.fc1(x)))
 
 
-class _GeluLinear(torch.autograd.Function):
+def _is_plain(mlp: LeanMlp, x: Tensor) -> bool:
+    if x.dtype not in (torch.float32, torch.float64) or x.dtype != mlp.fc1.weight.dtype:
+        return False
+    device_type = x.device.type
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return False
+    parts = (mlp.fc1, mlp.act, mlp.fc2)
+    return not any(
+        p._forward_hooks or p._forward_pre_hooks or p._backward_hooks or p._backward_pre_hooks for p in parts
+    )
+
+
+class _Mlp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor, bias: Tensor, approximate: str) -> Tensor:
-        ctx.save_for_backward(hidden, weight)
-        ctx.approximate = approximate
-        return F.linear(F.gelu(hidden, approximate=approximate), weight, bias)
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, approximate: str
+    ) -> Tensor:
+        rows = x.flatten(0, -2)
+        out = rows.new_empty(len(rows), len(weight2))
+        buffers = _buffers(rows, weight1, 2)
+        for start, end in _chunks(rows, weight1):
+            hidden, activated = (buffer[: end - start] for buffer in buffers)
+            torch.addmm(bias1, rows[start:end], weight1.mT, out=hidden)
+            _gelu(hidden, approximate, activated)
+            torch.addmm(bias2, activated, weight2.mT, out=out[start:end])
+        ctx.save_for_backward(rows, weight1, bias1, weight2)
+        ctx.approximate, ctx.shape = approximate, x.shape
+        return out.view(*x.shape[:-1], len(weight2))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        hidden, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
-        grad_weight = rows.mT @ F.gelu(hidden, approximate=ctx.approximate).flatten(0, -2)
-        grad_hidden = torch.ops.aten.gelu_backward(grad @ weight, hidden, approximate=ctx.approximate)
-        return grad_hidden, grad_weight, rows.sum(0), None
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight1, bias1, weight2 = ctx.saved_tensors
+        grad = grad.flatten(0, -2)
+        grad_rows = torch.empty_like(rows)
+        grad_weight1, grad_bias1, grad_weight2 = map(torch.zeros_like, (weight1, bias1, weight2))
+        buffers = _buffers(rows, weight1, 4)
+        for start, end in _chunks(rows, weight1):
+            hidden, activated, through, space = (buffer[: end - start] for buffer in buffers)
+            torch.addmm(bias1, rows[start:end], weight1.mT, out=hidden)
+            torch.mm(grad[start:end], weight2, out=through)
+            _gelu_backward(through, hidden, ctx.approximate, activated, space)
+            grad_weight2.addmm_(grad[start:end].mT, activated)
+            grad_weight1.addmm_(through.mT, rows[start:end])
+            grad_bias1.add_(through.sum(0))
+            torch.mm(through, weight1, out=grad_rows[start:end])
+        return grad_rows.view(ctx.shape), grad_weight1, grad_bias1, grad_weight2, grad.sum(0), None
+
+
+def _chunk(rows: Tensor, weight: Tensor) -> int:
+    return max(1, min(len(rows), CHUNK // len(weight)) if rows.device.type == "cpu" else len(rows))
+
+
+def _chunks(rows: Tensor, weight: Tensor) -> Iterator[tuple[int, int]]:
+    step = _chunk(rows, weight)
+    return ((start, min(start + step, len(rows))) for start in range(0, len(rows), step))
+
+
+def _buffers(rows: Tensor, weight: Tensor, count: int) -> tuple[Tensor, ...]:
+    return rows.new_empty(count, _chunk(rows, weight), len(weight)).unbind()
+
+
+def _gelu(x: Tensor, approximate: str, out: Tensor) -> None:
+    """GELU of `x` into `out`."""
+    if _is_one_pass(x, approximate):
+        torch.ops.aten.gelu.out(x, approximate=approximate, out=out)
+    else:
+        _gate(x, out).mul_(x)
+
+
+def _gelu_backward(grad: Tensor, x: Tensor, approximate: str, out: Tensor, space: Tensor) -> None:
+    """GELU of `x` into `out`; `grad`, of that, becomes the gradient of `x`."""
+    if _is_one_pass(x, approximate):
+        torch.ops.aten.gelu.out(x, approximate=approximate, out=out)
+        torch.ops.aten.gelu_backward.grad_input(grad, x, approximate=approximate, grad_input=grad)
+        return
+    gate = _gate(x, out)
+    slope = torch.addcmul(_scalar(ODD, x), x, x, value=3 * CUBIC, out=space).mul_(x)
+    torch.ops.aten.sigmoid_backward.grad_input(slope, gate, grad_input=slope)
+    grad.mul_(slope.add_(gate))
+    gate.mul_(x)
+
+
+def _is_one_pass(x: Tensor, approximate: str) -> bool:
+    # PyTorch's tanh-GELU on a CPU takes twice as long as the passes over a chunk in cache.
+    return approximate == "none" or x.device.type != "cpu"
+
+
+def _gate(x: Tensor, out: Tensor) -> Tensor:
+    """σ, by which tanh-GELU multiplies x."""
+    return torch.addcmul(_scalar(ODD, x), x, x, value=CUBIC, out=out).mul_(x).sigmoid_()
+
+
+def _scalar(value: float, like: Tensor) -> Tensor:
+    return torch.tensor(value, dtype=like.dtype, device=like.device)

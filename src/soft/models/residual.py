@@ -1,0 +1,53 @@
+"""Dropout, residual sum and LayerNorm of a post-norm block, in one autograd function."""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from soft.attention.eager import is_eager
+
+
+def add_and_normalise(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> Tensor:
+    """`norm(x + drop(y))` of tokens (..., C).
+
+    In eager mode on a CPU what was dropped is kept as bytes, not as numbers, and drawn sixteen bits at a time: the rate
+    is `drop.p` to the nearest 2⁻¹⁶.
+    """
+    if drop.training and drop.p > 0 and _is_plain(norm, drop, x, y):
+        kept = 2**16 - round(drop.p * 2**16)
+        return _DropAddNorm.apply(x, y, norm.weight, norm.bias, norm.eps, kept)
+    return norm(x + drop(y))
+
+
+def _is_plain(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> bool:
+    if not isinstance(x, Tensor) or not is_eager():  # torch.fx traces with something else
+        return False
+    if x.device.type != "cpu" or x.dtype != y.dtype or torch.is_autocast_enabled("cpu"):
+        return False
+    hooks = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in (norm, drop))
+    return type(norm) is nn.LayerNorm and x.dtype == norm.weight.dtype and not hooks and round(drop.p * 2**16) < 2**16
+
+
+class _DropAddNorm(torch.autograd.Function):
+    """LayerNorm of X + Y·keep·2¹⁶/kept, where keep is 1 with the probability kept/2¹⁶."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, kept: int) -> Tensor:
+        ctx.scale = 2**16 / kept
+        words = torch.empty(-(-y.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        keep = (words.view(torch.int16)[: y.numel()] < kept - 2**15).view(y.shape)
+        total = torch.where(keep, y, 0)
+        torch.add(x, total, alpha=ctx.scale, out=total)
+        out, mean, deviation = torch.native_layer_norm(total, weight.shape, weight, bias, eps)
+        ctx.save_for_backward(total, keep, mean, deviation, weight, bias)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        total, keep, mean, deviation, weight, bias = ctx.saved_tensors
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
+            grad, total, weight.shape, mean, deviation, weight, bias, [True, True, True]
+        )
+        grad_y = torch.where(keep, grad_x, 0).mul_(ctx.scale)
+        return grad_x, grad_y, grad_weight, grad_bias, None, None
