@@ -64,8 +64,10 @@ class LandmarkSampler(nn.Module):
                 # Windows that tile the grid are rows of a matrix product.
                 (rows, columns), (height, width) = self.stride, (grid[0] // self.stride[0], grid[1] // self.stride[1])
                 x = q.view(b, h, height, rows, width, columns, d).permute(0, 1, 2, 4, 3, 5, 6)
-                filters = self.conv.weight.to(q.dtype).permute(0, 2, 3, 1).reshape(d, -1)
+                # Sampling is linear: scaling the filters, or the few samples, is scaling the queries.
+                filters = scale * self.conv.weight.to(q.dtype).permute(0, 2, 3, 1).reshape(d, -1)
                 sampled = F.linear(x.reshape(b, h, height * width, -1), filters)
+                scale = 1.0
             else:
                 x = q.reshape(b * h, grid[0], grid[1], d).permute(0, 3, 1, 2)
                 if self.conv is not None:
@@ -73,8 +75,8 @@ class LandmarkSampler(nn.Module):
                 else:
                     x = F.avg_pool2d(x, self.kernel, self.stride)
                 sampled = x.flatten(2).transpose(1, 2).reshape(b, h, -1, d)
-        # Sampling is linear: scaling the few samples is scaling the queries.
-        sampled = sampled * scale
+        if scale != 1:
+            sampled = sampled * scale
         normed = F.layer_norm(sampled, [d], self.norm.weight.to(q.dtype), self.norm.bias.to(q.dtype), self.norm.eps)
         return F.gelu(normed)
 

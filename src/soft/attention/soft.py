@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from soft.attention.eager import is_eager
 from soft.attention.fused import fused_attention
-from soft.attention.gaussian import gaussian_kernel
+from soft.attention.gaussian import gaussian_gram, gaussian_kernel
 from soft.attention.landmarks import LandmarkSampler
 from soft.attention.multihead import at_least_float32
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
@@ -87,7 +87,7 @@ class SoftAttention(nn.Module):
         if q.dtype == torch.float16 or q.dtype == torch.bfloat16:
             q, v = q.float(), v.float()
         landmarks = self.landmarks(q, grid, self.scale)
-        a = gaussian_kernel(landmarks, landmarks)
+        a = gaussian_gram(landmarks)
         inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
         if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
             if is_eager():
