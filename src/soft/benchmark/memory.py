@@ -47,7 +47,8 @@ def count_flops(call: Callable[[], object]) -> int:
 
     By PyTorch's counter, which leaves out everything that works element by element (exp, GELU, normalisation, dropout,
     the optimiser), and products in place; those are added here. It counts the backward pass of a convolution in groups
-    as if there were none, which for the depthwise ones is many times too much; corrected here.
+    as if there were none, which for the depthwise ones is many times too much; corrected here. What a backward pass
+    computes again is counted again.
     """
     with FlopCounterMode(display=False, custom_mapping=_MENDED) as counter:
         call()
