@@ -1,6 +1,6 @@
 PYTHON ?= python3
 # Half of the tests wait for commands that they start.
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
