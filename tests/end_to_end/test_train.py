@@ -199,7 +199,7 @@ def test_sweep_of_distributed_jobs(tmp_path):
         folder = tmp_path / "sweep" / str(number)
         assert json.loads((folder / "result.json").read_text())["facts"]["devices"] == devices
         assert len(values(read_csv(folder), "grad_norm")) == 4
-    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"0", "1", "multirun.yaml"}
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"0", "1", "multirun.yaml", "report"}
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ def measure_overhead(
         start = time.time()
         _run([*command, *words, "--cfg", "job"])
         answers.append(time.time() - start)
-        begins.append(_train(report.folder, command, words, 0, steps)["first_step"])
+        begins.append(_train(report.folder / f"start_{number}", command, words, 0, steps)["first_step"])
     report.step(f"overhead: {rounds} x {steps} steps with the framework and without")
-    steps_measured = _train(report.folder, command, words, rounds, steps)
+    steps_measured = _train(report.folder / "steps", command, words, rounds, steps)
     framework, bare = (steps_measured[name] for name in ("framework", "bare"))
     overhead = 100 * (ratio(framework, bare) - 1)
     rows = [
@@ -48,7 +48,7 @@ def measure_overhead(
 
 
 def _train(folder: Path, command: Sequence[str], words: Sequence[str], rounds: int, steps: int) -> dict:
-    """One run with `BareLoop`; its figures, and the seconds from the command to the first step."""
+    """One run with `BareLoop`, in `folder`; its figures, and the seconds from the command to the first step."""
     figures = folder / "bare_loop.json"
     loop = {"_target_": "soft.benchmark.bare_loop.BareLoop", "output": f"'{figures}'", "rounds": rounds, "steps": steps}
     start = time.time()
@@ -57,7 +57,7 @@ def _train(folder: Path, command: Sequence[str], words: Sequence[str], rounds: i
             *command,
             "schedule.epochs=100000",  # until the callback stops it
             "trainer.check_val_every_n_epoch=100000",
-            f"hydra.run.dir='{folder / 'train'}'",
+            f"hydra.run.dir='{folder}'",
             *words,
             *(f"+callbacks.bare_loop.{key}={value}" for key, value in loop.items()),
         ]
