@@ -1,6 +1,6 @@
 PYTHON ?= python3
 # Half of the tests wait for commands that they start.
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --durations 15
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
