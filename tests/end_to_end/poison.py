@@ -1,6 +1,7 @@
 """Callbacks that spoil a training, for tests: `+callbacks.poison._target_=tests.end_to_end.poison.Poison`."""
 
 import time
+from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -24,8 +25,9 @@ class Poison(Callback):
 
 
 class Slow(Callback):
-    """Steps take a minute, from the third on."""
+    """The third step takes a minute; a file `sleeping` in the working directory says when it has begun."""
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: tuple, batch_idx: int) -> None:
-        if trainer.global_step >= 2:
+        if trainer.global_step == 2:
+            Path("sleeping").touch()
             time.sleep(60)

@@ -59,7 +59,8 @@ def test_every_table_and_figure(tmp_path):
     _, models = _read(folder / "models.csv")
     assert [row["mode"] for row in models] == ["train", "inference"]
     train, inference = ({key: row[key] for key in row} for row in models)
-    assert 2.7 < float(train["gflop"]) / float(inference["gflop"]) < 3.2
+    # Three times, and the MLP's hidden activations and P once more in the backward pass.
+    assert 2.7 < float(train["gflop"]) / float(inference["gflop"]) < 3.4
     assert 0 < float(train["percent_of_product"]) < 100
     assert float(train["memory_ratio"]) == pytest.approx(float(train["peak_mib"]) / float(train["plain_peak_mib"]))
 

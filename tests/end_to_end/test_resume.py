@@ -91,7 +91,10 @@ def test_terminated(running, tmp_path):
 
 def test_interrupted_twice(running, tmp_path):
     """The second time it does not wait for the step."""
-    process = running("+callbacks.poison._target_=tests.end_to_end.poison.Slow", PYTHONPATH=str(ROOT))
+    process = running("+callbacks.poison._target_=tests.end_to_end.poison.Slow", wait=False, PYTHONPATH=str(ROOT))
+    while not (tmp_path / "sleeping").exists():
+        assert process.poll() is None, screen(tmp_path)
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     assert process.poll() is None
