@@ -15,6 +15,7 @@ from soft.data.datasets import BUILDERS, COPIES, DOWNLOADS, one_at_a_time
 from soft.data.image_sets import ImageSets
 from soft.data.sampling import EpochSampler, ShardSampler
 from soft.data.transforms import EvalTransform, train_transform
+from soft.data.workers import outlive_sigterm
 from soft.errors import SettingError
 from soft.hardware.devices import cores_per_process
 from soft.settings import check_choice, check_number, check_numbers, check_pixels, check_whole
@@ -243,5 +244,6 @@ class ImageDataModule(LightningDataModule):
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=outlive_sigterm,
             pin_memory=torch.cuda.is_available(),
         )

@@ -4,8 +4,11 @@ PyTorch notices the death wherever the training process is at that moment, in th
 reports it in an error of that place. What the weights then hold is not a state of the training.
 """
 
+import os
 import re
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +18,26 @@ from soft.errors import SettingError
 
 SHARED_MEMORY = Path("/dev/shm")
 GRACE = 5.0  # seconds that a dying process may take
+LIFE = 60.0  # seconds of a worker after SIGTERM
 PLACE = "DataLoader worker"
 SIGNALLED = re.compile(r"DataLoader worker \(pid (\d+)\) is killed by signal: ([\w ]+)")
 EXITED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) exited unexpectedly(?: with exit code:? (-?\d+))?")
 # What a worker raises arrives as the text of its traceback.
 OURS = re.compile(r"^(?:\w+\.)*SettingError: (.+)\Z", re.MULTILINE | re.DOTALL)
+
+
+def outlive_sigterm(worker: int) -> None:
+    """For DataLoader's `worker_init_fn`: on SIGTERM to the whole process group, serve the last step and checkpoint.
+
+    The training process ends its workers when it ends; one that it has lost goes by itself after LIFE.
+    """
+
+    def leave_later(*_: object) -> None:
+        timer = threading.Timer(LIFE, os._exit, (0,))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGTERM, leave_later)
 
 
 @contextmanager
