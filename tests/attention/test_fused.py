@@ -1,9 +1,8 @@
 import pytest
 import torch
-import torch.nn.functional as F
 
 from soft.attention import newton
-from soft.attention.fused import _filter_gradient, fused_attention
+from soft.attention.fused import fused_attention
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.newton import RIDGE, newton_inverse, plain_start
 from soft.attention.soft import NormalisedSoftAttention, SoftAttention
@@ -40,15 +39,6 @@ def test_the_fused_form_is_the_composed_one(attention, conv_size, layout, grid, 
     assert max(relative_error(ours, theirs) for ours, theirs in zip(fused, composed, strict=True)) < 1e-10
 
 
-@pytest.mark.parametrize("size", [3, 5, 7, 9])
-def test_filter_gradients_in_columns_of_three_are_those_of_autograd(size):
-    torch.manual_seed(0)
-    image, grad = torch.randn(2, 2, 6, 11, 10, dtype=torch.float64)
-    filters = torch.zeros(6, 1, size, size, dtype=torch.float64, requires_grad=True)
-    F.conv2d(image, filters, padding=size // 2, groups=6).backward(grad)
-    torch.testing.assert_close(_filter_gradient(image, grad, size), filters.grad)
-
-
 def test_frozen_filters_get_no_gradient():
     module = SoftAttention(16, 2, (8, 8), 5, num_landmarks=4)
     module.local.weight.requires_grad_(False)
@@ -56,13 +46,23 @@ def test_frozen_filters_get_no_gradient():
     assert module.local.weight.grad is None
 
 
-def test_nothing_of_the_kernels_size_is_kept_for_the_backward_pass():
-    q, v = torch.randn(2, 1, 400, 2, 8, requires_grad=True)
+def kept_for_backward(q, v):
+    """Numbers in each tensor that the core keeps, for 50 landmarks of a 20x20 grid."""
     landmarks, inverse = torch.randn(1, 2, 50, 8), torch.randn(1, 2, 50, 50)
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
         fused_attention(q, landmarks, inverse, v, torch.randn(2, 1, 3, 3), (20, 20), 1.0)
-    assert max(sizes) == 2 * 400 * (8 + 2)
+    return sorted(sizes)
+
+
+def test_the_kernel_is_kept_once_and_only_for_a_backward_pass():
+    q, v = torch.randn(2, 1, 400, 2, 8)
+    assert kept_for_backward(q, v) == []
+    *others, largest = kept_for_backward(q.requires_grad_(), v)
+    assert largest == 2 * 400 * 50  # P
+    assert max(others) == 2 * 400 * 8  # Q and V
+    with torch.no_grad():
+        assert kept_for_backward(q, v) == []
 
 
 def steps_and_result(a, iters, monkeypatch):
