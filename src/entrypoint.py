@@ -26,16 +26,18 @@ STUDIES = "experiments"  # the config group that is a folder beside conf/
 # Sibling modules, Hydra plugins and the library are found however the entry point is started.
 sys.path.insert(0, str(SOURCES))
 
+from busy import is_busy  # noqa: E402
 from jobs import ExplainedError, run_sweep_job  # noqa: E402
 from masking import hide_secrets, mask_text  # noqa: E402
 from names import UnsafeNameError, check_names, inside  # noqa: E402
 from ranks import end_with_launcher, end_with_sweep, log_name, rank, run_id, tell  # noqa: E402
 from run_folder import find_folder  # noqa: E402
 
-# OpenMP threads spin while they wait for each other, by default for milliseconds: with a second busy process on the
-# machine a small model's step then takes thirty times as long. A few microseconds cost little when alone: a step of
-# 0.05 s became 0.06 s, and one of 2.8 s beside another process 0.14 s. Read when torch is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+if is_busy():
+    # OpenMP threads spin while they wait for each other, by default for milliseconds. Beside another busy process each
+    # then waits for one that has no processor: a small model's step took up to thirty times as long. To spin for
+    # microseconds mends that, and costs a third when alone. Read when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # What the user asked for; the variable itself is set below, for Hydra.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")

@@ -94,9 +94,7 @@ class _FusedAttention(torch.autograd.Function):
         by_query = torch.bmm(exponent.mT, keys.view(b * h, m, d + 1)).view(b, h, n, d + 1)
         queries = _scaled(q, ctx.scale, d + 1)
         grad_q = torch.empty_like(v)
-        torch.addcmul(
-            by_query[..., :d], by_query[..., d:], queries[..., :d], value=-1, out=grad_q.transpose(1, 2)
-        )
+        torch.addcmul(by_query[..., :d], by_query[..., d:], queries[..., :d], value=-1, out=grad_q.transpose(1, 2))
         del by_query
         by_key = torch.bmm(exponent, queries.view(b * h, n, d + 1)).view(b, h, m, d + 1)
         del exponent, queries

@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from soft.attention.eager import is_eager
+from soft.attention.windows import sample_windows
 from soft.errors import SettingError
 from soft.settings import check_choice, check_whole
 
 SAMPLINGS = ("conv", "avgpool", "random", "first")
+MOST_REPEATED = 4  # times that overlapping windows may hold a token, for a matrix product over them
 
 
 class LandmarkSampler(nn.Module):
@@ -48,6 +51,10 @@ class LandmarkSampler(nn.Module):
 
     def forward(self, q: Tensor, grid: tuple[int, int], scale: float = 1.0) -> Tensor:
         """Queries (B, h, H·W, d) on their grid (H, W) -> landmarks (B, h, m, d) of the queries times `scale`."""
+        return self.with_queries(q, grid, scale)[0]
+
+    def with_queries(self, q: Tensor, grid: tuple[int, int], scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """`forward`'s landmarks, and the queries for whatever else needs them, see `sample_windows`."""
         b, h, n, d = q.shape
         if self.sampling == "first":
             sampled = q[:, :, : self.num_landmarks]
@@ -60,30 +67,45 @@ class LandmarkSampler(nn.Module):
                     f"A grid of {grid[0]}x{grid[1]} tokens is smaller than the landmark window of "
                     f"{self.kernel[0]}x{self.kernel[1]}; build the model with img_size set to the input's size."
                 )
-            if self.conv is not None and self._tiles(grid):
-                # Windows that tile the grid are rows of a matrix product.
-                (rows, columns), (height, width) = self.stride, (grid[0] // self.stride[0], grid[1] // self.stride[1])
-                x = q.view(b, h, height, rows, width, columns, d).permute(0, 1, 2, 4, 3, 5, 6)
+            if self.conv is not None:
                 # Sampling is linear: scaling the filters, or the few samples, is scaling the queries.
-                filters = scale * self.conv.weight.to(q.dtype).permute(0, 2, 3, 1).reshape(d, -1)
-                sampled = F.linear(x.reshape(b, h, height * width, -1), filters)
+                filters = scale * self.conv.weight.to(q.dtype)
+                sampled, q = self._convolve(q, filters, grid)
                 scale = 1.0
             else:
-                x = q.reshape(b * h, grid[0], grid[1], d).permute(0, 3, 1, 2)
-                if self.conv is not None:
-                    x = F.conv2d(x, self.conv.weight.to(x.dtype), None, self.stride)
-                else:
-                    x = F.avg_pool2d(x, self.kernel, self.stride)
+                x = F.avg_pool2d(_images(q, grid), self.kernel, self.stride)
                 sampled = x.flatten(2).transpose(1, 2).reshape(b, h, -1, d)
         if scale != 1:
             sampled = sampled * scale
         normed = F.layer_norm(sampled, [d], self.norm.weight.to(q.dtype), self.norm.bias.to(q.dtype), self.norm.eps)
-        return F.gelu(normed)
+        return F.gelu(normed), q
+
+    def _convolve(self, q: Tensor, filters: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        b, h, _, d = q.shape
+        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
+            # Windows that overlap a lot hold each token many times.
+            if is_eager() and math.prod(self.kernel) <= MOST_REPEATED * math.prod(self.stride):
+                rows = filters.permute(0, 2, 3, 1).reshape(d, -1)
+                return sample_windows(q, rows, grid, self.kernel, self.stride)
+        if self._tiles(grid):
+            # The compiler's form of the same.
+            (rows, columns), (height, width) = self.stride, (grid[0] // self.stride[0], grid[1] // self.stride[1])
+            x = q.reshape(b, h, height, rows, width, columns, d).permute(0, 1, 2, 4, 3, 5, 6)
+            x = x.reshape(b, h, height * width, -1)
+            return F.linear(x, filters.permute(0, 2, 3, 1).reshape(d, -1)), q
+        x = F.conv2d(_images(q, grid), filters, None, self.stride)
+        return x.flatten(2).transpose(1, 2).reshape(b, h, -1, d), q
 
     def _tiles(self, grid: tuple[int, int]) -> bool:
         if self.kernel[0] != self.stride[0] or self.kernel[1] != self.stride[1]:
             return False
         return grid[0] % self.stride[0] == 0 and grid[1] % self.stride[1] == 0
+
+
+def _images(q: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Each head's tokens as an image of their own: (B, h, H·W, d) -> (B·h, d, H, W)."""
+    b, h, _, d = q.shape
+    return q.reshape(b * h, grid[0], grid[1], d).permute(0, 3, 1, 2)
 
 
 def landmark_side(num_landmarks: int, grid: tuple[int, int]) -> int:

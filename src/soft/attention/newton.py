@@ -38,16 +38,22 @@ def _iterate(a: Tensor, v: Tensor, iters: int) -> Tensor:
     diagonal = residual.diagonal(dim1=-2, dim2=-1)
     # The trace below is exact to about m roundings, far below the residual that still matters, √eps.
     negligible = torch.finfo(a.dtype).eps ** 0.5 / 4
+    look = 3  # the trace is well above zero in the first steps from the usual start
     for step in range(iters):
         # V(2I − A·V), without a pass over memory of its own for 2V.
         torch.bmm(negative, v, out=residual)
-        diagonal.add_(2)
+        diagonal.add_(2.0)
         torch.bmm(v, residual, out=following)
         v, following, spare = following, spare, following
-        # I − A·V has no negative eigenvalue after the first step, so its trace bounds the largest, which this step has
-        # squared. It is well above zero in the first steps from the usual start.
-        if step > 2 and float(diagonal.sum(-1).max()) - m <= negligible:
-            break
+        if step == look:
+            # I − A·V has no negative eigenvalue after the first step, so its trace bounds the largest, which this step
+            # has squared, as the next ones will.
+            left = float(diagonal.sum(-1).max()) - m
+            if left <= negligible:
+                break
+            look += 1
+            while left < 1 and (left := left * left) > negligible:
+                look += 1
     return v
 
 
@@ -66,8 +72,11 @@ def normalised_start(a: Tensor) -> Tensor:
     squared = a @ a
     eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     for _ in range(10):
-        norm = (eye - alpha * squared).abs().sum(-2).amax(-1)[..., None, None]
-        alpha = torch.where(norm > 1.01, alpha / 2, alpha)
+        too_long = (eye - alpha * squared).abs().sum(-2).amax(-1)[..., None, None] > 1.01
+        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
+            if may_read(a) and not too_long.any():
+                break
+        alpha = torch.where(too_long, alpha / 2, alpha)
     return alpha
 
 

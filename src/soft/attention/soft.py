@@ -86,7 +86,7 @@ class SoftAttention(nn.Module):
     def _attend(self, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         if q.dtype == torch.float16 or q.dtype == torch.bfloat16:
             q, v = q.float(), v.float()
-        landmarks = self.landmarks(q, grid, self.scale)
+        landmarks, q = self.landmarks.with_queries(q, grid, self.scale)
         a = gaussian_gram(landmarks)
         inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
         if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it

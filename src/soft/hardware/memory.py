@@ -19,7 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from soft.hardware.layout import BatchLayout
 
 GIB = 2**30
-_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+# Of the tensors on a CPU, as a share: the gaps between those that live, once freed memory is used again.
+_GAPS = 1 / 6
 _DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
 _AUTOCASTS = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
@@ -31,7 +33,7 @@ class Memory:
     On a GPU the CUDA context, NCCL, the libraries' workspaces and fragments come on top, about 1 GiB.
     """
 
-    process: int  # Python, the libraries and the data set, on a CPU
+    process: int  # Python, the libraries, the data set and gaps between tensors, on a CPU
     weights: int  # parameters and buffers
     averages: int  # their moving average
     optimizer: int  # its state
@@ -66,11 +68,15 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def return_freed_memory() -> None:
-    """Let a process on glibc hold only the tensors that live; by default it keeps half as much again in training."""
+def keep_freed_memory() -> None:
+    """Let a process on glibc use memory again that it freed; by default it gives much of it back in every step.
+
+    The system hands out pages one by one and filled with zeros, which can take a third of a training step.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**20)  # bytes; larger tensors then are mappings of their own
+        mallopt(_M_MMAP_THRESHOLD, 2**25)  # bytes; larger tensors are mappings of their own; the most that glibc takes
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # bytes free at the end, above which they are given back
 
 
 class LiveBytes(TorchDispatchMode):
@@ -207,5 +213,8 @@ def estimate_memory(
         validation = live.peak
         gradients = sum(parameter.nbytes for parameter in (*parameters, *buckets))
     averages = sum(tensor.nbytes for tensor in (*ema.parameters(), *ema.buffers())) if ema is not None else 0
-    process = 0 if gpu else peak_memory(torch.device("cpu")) - sum(t.nbytes for t in tensors if t.device.type == "cpu")
+    process = 0
+    if not gpu:
+        process = peak_memory(torch.device("cpu")) - sum(t.nbytes for t in tensors if t.device.type == "cpu")
+        process += round(_GAPS * max(training, validation))
     return Memory(process, weights, averages, state, gradients, training + process, validation + process)

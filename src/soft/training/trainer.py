@@ -10,7 +10,7 @@ from soft.errors import SettingError
 from soft.hardware.devices import check_gpus, choose_accelerator, count_devices, count_nodes
 from soft.hardware.launch import check_launch, find_launch
 from soft.hardware.layout import BatchLayout, lay_out_batch
-from soft.hardware.memory import return_freed_memory
+from soft.hardware.memory import keep_freed_memory
 from soft.settings import check_choice, check_number
 from soft.training.checkpointing import AtomicCheckpointIO
 from soft.training.distributed import Ranks, RestartableDDP, cluster_environment
@@ -118,7 +118,7 @@ def create_trainer(
         device_memory,
     )
     if hardware.accelerator == "cpu":
-        return_freed_memory()
+        keep_freed_memory()
     launch, count, nodes = find_launch(), hardware.per_node, hardware.nodes
     check_launch(launch, count, nodes)
     callbacks, plugins = list(callbacks), [cluster_environment(launch), AtomicCheckpointIO()]

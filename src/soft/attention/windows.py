@@ -1,0 +1,57 @@
+"""The landmark convolution as a matrix product over windows of the grid, in one autograd function.
+
+b images, h heads, N = H·W tokens, d head width, m windows.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+Pair = tuple[int, int]
+
+
+def sample_windows(q: Tensor, filters: Tensor, grid: Pair, kernel: Pair, stride: Pair) -> tuple[Tensor, Tensor]:
+    """Strided convolution of each head's tokens: Q (b, h, N, d), filters (d, kernel area · d) -> (b, h, m, d), and Q.
+
+    Whatever else takes Q should take the second result: its gradient is then summed in place, and the windows, which
+    hold all tokens again, are not kept for the backward pass.
+    """
+    return _SampleWindows.apply(q, filters, grid, kernel, stride)
+
+
+class _SampleWindows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, q: Tensor, filters: Tensor, grid: Pair, kernel: Pair, stride: Pair
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(q, filters)
+        ctx.sizes = grid, kernel, stride
+        return _rows(q, *ctx.sizes) @ filters.mT, q.view_as(q)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor, grad_q: Tensor) -> tuple[Tensor | None, ...]:
+        q, filters = ctx.saved_tensors
+        grid, kernel, stride = ctx.sizes
+        grad = grad.reshape(-1, grad.shape[-1])
+        grad_filters = grad.mT @ _rows(q, *ctx.sizes).flatten(0, -2) if ctx.needs_input_grad[1] else None
+        if ctx.needs_input_grad[0]:
+            target = _windows(grad_q, *ctx.sizes)
+            grad_windows = (grad @ filters).view(target.shape)
+            # Where windows overlap, parts no longer than the stride do not.
+            for top in range(0, kernel[0], stride[0]):
+                for left in range(0, kernel[1], stride[1]):
+                    part = (..., slice(top, top + stride[0]), slice(left, left + stride[1]), slice(None))
+                    target[part].add_(grad_windows[part])
+        return grad_q, grad_filters, None, None, None
+
+
+def _windows(tokens: Tensor, grid: Pair, kernel: Pair, stride: Pair) -> Tensor:
+    """(b, h, N, d) -> its view (b, h, rows, columns, kernel height, kernel width, d)."""
+    image = tokens.unflatten(2, grid)
+    return image.unfold(2, kernel[0], stride[0]).unfold(3, kernel[1], stride[1]).permute(0, 1, 2, 3, 5, 6, 4)
+
+
+def _rows(tokens: Tensor, grid: Pair, kernel: Pair, stride: Pair) -> Tensor:
+    """A window a row: (b, h, m, kernel area · d)."""
+    return _windows(tokens, grid, kernel, stride).flatten(4).flatten(2, 3)
