@@ -32,7 +32,7 @@ class _SampleWindows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, grad_q: Tensor) -> tuple[Tensor | None, ...]:
         q, filters = ctx.saved_tensors
-        grid, kernel, stride = ctx.sizes
+        _, kernel, stride = ctx.sizes
         grad = grad.reshape(-1, grad.shape[-1])
         grad_filters = grad.mT @ _rows(q, *ctx.sizes).flatten(0, -2) if ctx.needs_input_grad[1] else None
         if ctx.needs_input_grad[0]:
