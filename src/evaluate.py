@@ -17,6 +17,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.hardware.layout import check_validation_share
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
+    from soft.models.inference import optimise_for_inference
     from soft.training import report
     from soft.training.console import quiet_libraries
     from soft.training.evaluator import ImageEvaluator
@@ -26,6 +27,8 @@ def evaluate(cfg: DictConfig) -> float:
     trained = read_recipe(cfg.checkpoint)
     config = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
     model = create_from_checkpoint(cfg.checkpoint, config, cfg.weights)
+    if cfg.optimise:
+        model = optimise_for_inference(model)
 
     hardware = {key: cfg.trainer[key] for key in HARDWARE}
     trainer, layout = create_trainer(

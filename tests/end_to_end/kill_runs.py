@@ -34,6 +34,9 @@ SETTINGS = {
         *("trainer=cpu", "trainer.max_batch_per_device=4", "data.num_workers=2", *MIXED),
     ),
     "two processes, average": ("trainer=cpu_ddp",),
+    "two processes, compiled, checkpointed, average": (
+        *("trainer=cpu_ddp", "trainer.compile=aot_eager", "model.grad_checkpointing=true"),
+    ),
     "two processes, workers, mixup": ("trainer=cpu_ddp", "data.num_workers=1", "ema.decay=0", *MIXED),
 }
 

@@ -32,7 +32,7 @@ def fused_attention(
         grid: (H, W).
         scale: of Q, d^(−¼) in the paper.
     """
-    return _FusedAttention.apply(q, landmarks, inverse, v, filters, grid, scale)
+    return _FusedAttention.apply(q, landmarks, inverse, v, filters, grid, scale, torch.is_grad_enabled())
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -46,6 +46,7 @@ class _FusedAttention(torch.autograd.Function):
         filters: Tensor,
         grid: tuple[int, int],
         scale: float,
+        trains: bool,
     ) -> Tensor:
         b, n, h, d = q.shape
         m = landmarks.shape[2]
@@ -65,10 +66,12 @@ class _FusedAttention(torch.autograd.Function):
         mixed = torch.bmm(p, v.transpose(1, 2).reshape(b * h, n, d))
         weighted = torch.bmm(inverse, mixed)
         x = torch.bmm(p.mT, weighted)
+        if trains:
+            ctx.save_for_backward(q, landmarks, inverse, v, filters, p, mixed, weighted)
+            ctx.grid, ctx.scale = grid, scale
+        del p  # the largest of all
         out = convolve(v, filters, grid)
         out.transpose(1, 2).add_(x.view(b, h, n, d))
-        ctx.save_for_backward(q, landmarks, inverse, v, filters, p, mixed, weighted)
-        ctx.grid, ctx.scale = grid, scale
         return out
 
     @staticmethod
@@ -107,7 +110,7 @@ class _FusedAttention(torch.autograd.Function):
         grad_filters = None
         if ctx.needs_input_grad[4]:
             grad_filters = filter_gradient(v, grad, filters.shape[-1], ctx.grid)
-        return grad_q, grad_landmarks, grad_inverse, grad_v, grad_filters, None, None
+        return grad_q, grad_landmarks, grad_inverse, grad_v, grad_filters, None, None, None
 
 
 def _scaled(q: Tensor, scale: float, width: int) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
 MIB = 2**20
 aten = torch.ops.aten
@@ -46,9 +46,9 @@ def count_flops(call: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products and convolutions in `call`, two per multiply-add.
 
     By PyTorch's counter, which leaves out everything that works element by element (exp, GELU, normalisation, dropout,
-    the optimiser), and products in place; those are added here. It counts the backward pass of a convolution in groups
-    as if there were none, which for the depthwise ones is many times too much; corrected here. What a backward pass
-    computes again is counted again.
+    the optimiser), products in place and, in some versions, softmax attention on a CPU; the products are added here. It
+    counts the backward pass of a convolution in groups as if there were none, which for the depthwise ones is many
+    times too much; corrected here. What a backward pass computes again is counted again.
     """
     with FlopCounterMode(display=False, custom_mapping=_MENDED) as counter:
         call()
@@ -66,7 +66,18 @@ def _convolution_backward(
     return conv_flop_count(x, weight, grad, transposed=transposed) * (bool(mask[0]) + bool(mask[1]))
 
 
+def _softmax_attention(q, k, v, *_, out_shape=None, **kwargs) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _softmax_attention_backward(grad, q, k, v, *_, out_shape=None, **kwargs) -> int:
+    return sdpa_backward_flop_count(grad, q, k, v)
+
+
 _MENDED = {
+    # PyTorch 2.14 leaves the CPU's out.
+    aten._scaled_dot_product_flash_attention_for_cpu: _softmax_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _softmax_attention_backward,
     aten.baddbmm_: _product_in_place,
     aten.addmm_: _product_in_place,
     aten.convolution_backward: _convolution_backward,

@@ -1,0 +1,44 @@
+"""Export a checkpoint for inference: `python src/export.py checkpoint=PATH`, settings in conf/export.yaml."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from entrypoint import entry
+
+
+def export(cfg: DictConfig) -> None:
+    """model.pt2: the model as a program that needs PyTorch alone, after the rewrites that inference allows."""
+    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    from pathlib import Path
+
+    from soft.errors import SettingError
+    from soft.models.checkpoints import read_recipe
+    from soft.models.factory import create_from_checkpoint
+    from soft.models.inference import export_program, optimise_for_inference
+    from soft.settings import check_pixels
+
+    given = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
+    model = optimise_for_inference(create_from_checkpoint(cfg.checkpoint, given, cfg.weights))
+    trained = read_recipe(cfg.checkpoint)
+    size = OmegaConf.to_container(cfg, resolve=True)["img_size"]
+    if size is None:
+        size = trained["data"]["img_size"] if trained else model.default_cfg["input_size"][1:]
+    check_pixels("img_size", size)
+    height, width = (size, size) if isinstance(size, int) else size
+
+    path = Path(cfg.output_dir) / "model.pt2"
+    error = export_program(model, path, (height, width))
+    if not error < MOST_ERROR:
+        path.unlink()
+        raise SettingError(f"The exported program's logits differ by {error:.1e}; nothing was written.")
+    print(f"{path}: images (B, {model.in_chans}, {height}, {width}) -> logits (B, {model.num_classes}), to {error:.0e}")
+    if trained:
+        mean, std = (list(trained["data"][key]) for key in ("mean", "std"))
+        print(f"images from 0 to 1, normalised with mean {mean} and standard deviation {std}")
+
+
+MOST_ERROR = 1e-4  # of the largest logit; float32 rounding is a hundredth of it
+
+main = entry("export")(export)
+
+if __name__ == "__main__":
+    main()
