@@ -35,8 +35,11 @@ def evaluate(cfg: DictConfig) -> float:
         name=HydraConfig.get().runtime.choices.trainer,
         enable_checkpointing=False,
         # Not all of cfg, whose trainer refers to a schedule that an evaluation does not have.
-        recipe={key: cfg[key] for key in ("checkpoint", "weights", "optimise")}
-        | {"model": config, "trainer": hardware},
+        recipe={
+            **{key: cfg[key] for key in ("checkpoint", "weights", "optimise")},
+            "model": config,
+            "trainer": hardware,
+        },
         **hardware,
     )
 
