@@ -125,7 +125,9 @@ class ImageClassifier(ImageEvaluator):
             scheduler.step_update(self.global_step)
 
     def on_fit_start(self) -> None:
-        self._loss = torch.zeros(2, device=self.device)  # summed over this epoch's images, and their number
+        # Summed over this epoch's images, and their number.
+        dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        self._loss = torch.zeros(2, dtype=dtype, device=self.device)
 
     def on_train_start(self) -> None:
         fuse_step(self._optimizer)  # here, where the parameters are on their device and a checkpoint has been loaded
