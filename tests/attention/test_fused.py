@@ -48,10 +48,10 @@ def test_frozen_filters_get_no_gradient():
 
 def kept_for_backward(q, v):
     """Numbers in each tensor that the core keeps, for 50 landmarks of a 20x20 grid."""
-    landmarks, inverse = torch.randn(1, 2, 50, 8), torch.randn(1, 2, 50, 50)
+    landmarks, filters = torch.randn(1, 2, 50, 8), torch.randn(2, 1, 3, 3)
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
-        fused_attention(q, landmarks, inverse, v, torch.randn(2, 1, 3, 3), (20, 20), 1.0)
+        fused_attention(q, landmarks, v, filters, (20, 20), 1.0, torch.ones_like)
     return sorted(sizes)
 
 
@@ -83,6 +83,18 @@ def test_steps_that_could_only_change_rounding_are_left_out(dtype, monkeypatch):
     monkeypatch.setattr(newton, "may_read", lambda tensor: False)
     full = newton_inverse(a, plain_start(a) * a, 20)
     assert relative_error(early, full) < 8 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_the_steps_end_with_the_first_that_leaves_only_rounding(spread, monkeypatch):
+    landmarks = spread * torch.randn(4, 12, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    a = gaussian_kernel(landmarks, landmarks) + RIDGE * torch.eye(12)
+    residual = torch.eye(12) - plain_start(a) * a @ a
+    needed = 1
+    while torch.linalg.matrix_norm(residual).max() > torch.finfo(a.dtype).eps ** 0.5 / 4:
+        residual, needed = residual @ residual, needed + 1
+    assert 4 <= needed < 20
+    assert steps_and_result(a, 20, monkeypatch)[0] == needed
 
 
 def test_steps_that_count_are_all_run(monkeypatch):

@@ -6,7 +6,6 @@ image's result never depends on its neighbours in the batch.
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from soft.attention.eager import is_eager, may_read
 
@@ -36,24 +35,29 @@ def _iterate(a: Tensor, v: Tensor, iters: int) -> Tensor:
     negative, m = -a, a.shape[-1]
     residual, following, spare = torch.empty_like(a), torch.empty_like(a), torch.empty_like(a)
     diagonal = residual.diagonal(dim1=-2, dim2=-1)
-    # The trace below is exact to about m roundings, far below the residual that still matters, √eps.
+    # Norms below are exact to about m roundings, far below the residual that still matters, √eps.
     negligible = torch.finfo(a.dtype).eps ** 0.5 / 4
-    look = 3  # the trace is well above zero in the first steps from the usual start
+    look = 3  # the residual is large in the first steps from the usual start
     for step in range(iters):
         # V(2I − A·V), without a pass over memory of its own for 2V.
         torch.bmm(negative, v, out=residual)
-        diagonal.add_(2.0)
+        last = False
+        if step == look:
+            # This step squares I − A·V, and so at least its norm.
+            diagonal.add_(1.0)
+            norm = float(torch.linalg.vector_norm(residual, dim=(1, 2)).max())
+            last = norm <= negligible
+            # With all eigenvalues alike it falls the fastest.
+            look, norm = look + 1, norm / m**0.5
+            while norm < 1 and (norm := norm * norm) * m**0.5 > negligible:
+                look += 1
+            diagonal.add_(1.0)
+        else:
+            diagonal.add_(2.0)
         torch.bmm(v, residual, out=following)
         v, following, spare = following, spare, following
-        if step == look:
-            # I − A·V has no negative eigenvalue after the first step, so its trace bounds the largest, which this step
-            # has squared, as the next ones will.
-            left = float(diagonal.sum(-1).max()) - m
-            if left <= negligible:
-                break
-            look += 1
-            while left < 1 and (left := left * left) > negligible:
-                look += 1
+        if last:
+            break
     return v
 
 
@@ -121,26 +125,10 @@ def kernel_inverse(a: Tensor, method: str = "newton", iters: int = 20, normalise
 def _with_exact_gradient(y: Tensor, a: Tensor) -> Tensor:
     """Y as a function of A whose gradient is that of A⁻¹ at Y."""
     if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-        if is_eager():
-            return _ExactGradient.apply(y, a)
+        if is_eager() and not a.requires_grad:
+            return y
     # The second term is exactly zero and carries the gradient; this can be scripted, traced, exported and compiled.
     return y + y @ (a.detach() - a) @ y
-
-
-class _ExactGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, y: Tensor, a: Tensor) -> Tensor:
-        ctx.save_for_backward(y)
-        ctx.shape = y.shape
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor]:
-        (y,) = ctx.saved_tensors
-        m = y.shape[-1]
-        y, grad = y.reshape(-1, m, m), grad.reshape(-1, m, m)
-        product = torch.bmm(y.mT, grad)
-        return None, torch.baddbmm(product, product, y.mT, beta=0, alpha=-1).view(ctx.shape)
 
 
 def inverse_residual(a: Tensor, method: str = "newton", iters: int = 20, normalised: bool = False) -> Tensor:

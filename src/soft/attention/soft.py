@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from soft.attention.eager import is_eager
 from soft.attention.fused import fused_attention
-from soft.attention.gaussian import gaussian_gram, gaussian_kernel
+from soft.attention.gaussian import gaussian_kernel
 from soft.attention.landmarks import LandmarkSampler
 from soft.attention.multihead import at_least_float32
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
@@ -87,18 +87,19 @@ class SoftAttention(nn.Module):
         if q.dtype == torch.float16 or q.dtype == torch.bfloat16:
             q, v = q.float(), v.float()
         landmarks, q = self.landmarks.with_queries(q, grid, self.scale)
-        a = gaussian_gram(landmarks)
-        inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
         if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
             if is_eager():
-                filters = self.local.weight.to(v.dtype)
-                x = fused_attention(q.transpose(1, 2), landmarks, inverse, v.transpose(1, 2), filters, grid, self.scale)
-                return x.transpose(1, 2)
-        return self._compose(q * self.scale, landmarks, inverse, v, grid)
+                filters, sizes = self.local.weight.to(v.dtype), (grid, self.scale)
+                q, v = q.transpose(1, 2), v.transpose(1, 2)
+                return fused_attention(q, landmarks, v, filters, *sizes, self._invert, self.normalised).transpose(1, 2)
+        return self._compose(q * self.scale, landmarks, v, grid)
 
-    def _compose(self, q: Tensor, landmarks: Tensor, inverse: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _invert(self, a: Tensor) -> Tensor:
+        return kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
+
+    def _compose(self, q: Tensor, landmarks: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         b, h, n, d = v.shape
-        p = gaussian_kernel(q, landmarks)
+        p, inverse = gaussian_kernel(q, landmarks), self._invert(gaussian_kernel(landmarks, landmarks))
         # In this order nothing costs more than N·m·d.
         x = p @ (inverse @ (p.transpose(-2, -1) @ v))
         # Tokens are the rows of a channels-last image, so the convolution over all h·d channels needs no copy of V.
@@ -138,8 +139,7 @@ class SoftAttention(nn.Module):
             q = at_least_float32(q)
             landmarks = self.landmarks(q, grid, self.scale)
             p, a = gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
-            inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
-            return p[:, :, queries] @ inverse @ p.transpose(-2, -1)
+            return p[:, :, queries] @ self._invert(a) @ p.transpose(-2, -1)
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:

@@ -26,14 +26,14 @@ class _SampleWindows(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(q, filters)
         ctx.sizes = grid, kernel, stride
-        return _rows(q, *ctx.sizes) @ filters.mT, q.view_as(q)
+        return (_rows(q, *ctx.sizes) @ filters.mT).transpose(1, 2), q.view_as(q)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, grad_q: Tensor) -> tuple[Tensor | None, ...]:
         q, filters = ctx.saved_tensors
         _, kernel, stride = ctx.sizes
-        grad = grad.reshape(-1, grad.shape[-1])
+        grad = grad.transpose(1, 2).reshape(-1, grad.shape[-1])
         grad_filters = grad.mT @ _rows(q, *ctx.sizes).flatten(0, -2) if ctx.needs_input_grad[1] else None
         if ctx.needs_input_grad[0]:
             target = _windows(grad_q, *ctx.sizes)
@@ -47,11 +47,11 @@ class _SampleWindows(torch.autograd.Function):
 
 
 def _windows(tokens: Tensor, grid: Pair, kernel: Pair, stride: Pair) -> Tensor:
-    """(b, h, N, d) -> its view (b, h, rows, columns, kernel height, kernel width, d)."""
+    """(b, h, N, d) -> its view (b, rows, columns, h, kernel height, kernel width, d)."""
     image = tokens.unflatten(2, grid)
-    return image.unfold(2, kernel[0], stride[0]).unfold(3, kernel[1], stride[1]).permute(0, 1, 2, 3, 5, 6, 4)
+    return image.unfold(2, kernel[0], stride[0]).unfold(3, kernel[1], stride[1]).permute(0, 2, 3, 1, 5, 6, 4)
 
 
 def _rows(tokens: Tensor, grid: Pair, kernel: Pair, stride: Pair) -> Tensor:
-    """A window a row: (b, h, m, kernel area · d)."""
-    return _windows(tokens, grid, kernel, stride).flatten(4).flatten(2, 3)
+    """A window of a head a row: (b, m, h, kernel area · d). All heads of a window lie together in memory, as in Q."""
+    return _windows(tokens, grid, kernel, stride).flatten(4).flatten(1, 2)
