@@ -14,6 +14,7 @@ from soft.benchmark.report import Report
 from soft.benchmark.timing import interleave, ratio
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
+from soft.data.transforms import allow_zero_bits
 from soft.training.module import Mixup
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -82,8 +83,9 @@ def timm_batches(datamodule: ImageDataModule, root: Path, device: torch.device) 
     collate = None
     if augment.mixup or augment.cutmix:
         collate = FastCollateMixup(**_mixing(augment, datamodule.num_classes))
+    dataset = ImageDataset(str(root / "train"))
     loader = create_loader(
-        ImageDataset(str(root / "train")),
+        dataset,
         (3, *((size, size) if isinstance(size, int) else size)),
         datamodule.batch_size,
         is_training=True,
@@ -102,6 +104,7 @@ def timm_batches(datamodule: ImageDataModule, root: Path, device: torch.device) 
         collate_fn=collate,
         device=device,
     )
+    allow_zero_bits(dataset.transform.transforms)
     while True:
         yield from loader
 

@@ -55,7 +55,7 @@ class TrainTransform:
             separate=True,
         )
         self.colours = colours.transforms
-        _allow_zero_bits(self.colours)
+        allow_zero_bits(self.colours)
 
     def __call__(self, image: Image.Image) -> Tensor:
         pixels = self._crop(image)
@@ -103,8 +103,11 @@ class EvalTransform:
         return center_crop(resize(pixels, size, self.interpolation, antialias=True), self.size)
 
 
-def _allow_zero_bits(steps: list[Callable]) -> None:
-    """Let RandAugment's strongest posterize keep 0 bits, a black image, as it did before Pillow 13 refused that."""
+def allow_zero_bits(steps: list[Callable]) -> None:
+    """Let the strongest posterize of any RandAugment in `steps` keep 0 bits, a black image.
+
+    It did so before Pillow 13 refused it.
+    """
     for step in steps:
         for op in step.ops if isinstance(step, RandAugment) else ():
             if op.aug_fn is posterize:
