@@ -1,6 +1,7 @@
 PYTHON ?= python3
 # Half of the tests wait for commands that they start.
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --durations 15
+SLOW = slow or long
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -29,7 +30,7 @@ test: $(STAMP)  ## Run the tests
 	$(PYTEST)
 
 test-slow: $(STAMP)  ## Run the tests that `make test` leaves out
-	$(PYTEST) -m slow
+	$(PYTEST) -m "$(SLOW)"
 
 bench: $(STAMP)  ## Measure speed and memory against the plain formulation (a few minutes)
 	$(BIN)/python src/benchmark.py

@@ -78,7 +78,7 @@ def test_more_processes_than_cores(tmp_path):
     assert len(values(read_csv(tmp_path / "run"), "grad_norm")) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_of_distributed_jobs_of_which_one_fails(tmp_path):
     """Three jobs of two processes; in one of them the second process fails, and the others do not notice."""
     done = run(
@@ -164,7 +164,7 @@ def wait_for(condition, seconds: float, message: str) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_nodes_under_torchrun_of_which_one_dies(tmp_path):
     """The other goes on by itself, in the same folder, and with the same global batch."""
     options = ("--nnodes=1:2", "--nproc-per-node=2", "--max-restarts=2", "--rdzv-backend=c10d", "--rdzv-id=two")
@@ -197,7 +197,7 @@ def test_two_nodes_under_torchrun_of_which_one_dies(tmp_path):
     assert json.loads((folder / "result.json").read_text())["facts"]["devices"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "launcher", [("submitit_local", "hydra.launcher.tasks_per_node=2"), ("joblib", "hydra.launcher.n_jobs=2")]
 )

@@ -29,6 +29,7 @@ LONG = (
     *("data=fake", "data.train_images=64", "data.val_images=20", "data.batch_size=8", "schedule.epochs=1000"),
     *("trainer.log_every_n_steps=1", "~callbacks.curves"),
 )
+QUICKER = ("one process", "two processes, average")  # of SETTINGS
 TINY = ("data=fake", "data.train_images=32", "data.val_images=20", "data.batch_size=16", "schedule.epochs=2")
 
 
@@ -61,10 +62,11 @@ def screen(cwd: Path) -> str:
     return (cwd / "log").read_text()
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in QUICKER else pytest.mark.long) for name in SETTINGS]
+)
 def test_killed_and_resumed(name, tmp_path):
-    """Three times SIGKILL to all processes; the number and the moments can be set."""
+    """SIGKILL to all processes, once; how often and when can be set."""
     kills, seed = int(os.environ.get("SOFT_TEST_KILLS", 1)), int(os.environ.get("SOFT_TEST_SEED", 0))
     for folder in ("alone", "killed"):
         (tmp_path / folder).mkdir()

@@ -58,7 +58,7 @@ def _writers(sweep):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the jobs of a killed sweep run to their end")
 def test_a_killed_study_goes_on_and_reports(tmp_path):
     sweep = tmp_path / "outputs" / "experiments" / "landmarks-laptop"
@@ -89,7 +89,7 @@ def test_a_killed_study_goes_on_and_reports(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the jobs of a killed sweep run to their end")
 def test_a_killed_search_goes_on(tmp_path):
     pytest.importorskip("optuna")

@@ -16,7 +16,7 @@ SWEEP = (
 NAMES = {f"num_landmarks={landmarks} seed={seed}": (landmarks, seed) for landmarks in (4, 9) for seed in (0, 1, 2)}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("typed", "group", "study"),
     [
