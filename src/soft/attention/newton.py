@@ -13,24 +13,29 @@ RIDGE = 0.01
 INVERSES = ("newton", "cholesky", "svd")
 
 
-def newton_inverse(a: Tensor, v0: Tensor, iters: int) -> Tensor:
+def newton_inverse(a: Tensor, v0: Tensor, iters: int, most: float = 2.0) -> Tensor:
     """`iters` Newton-Raphson steps V ← 2V − V·A·V from `v0` (Algorithm 2).
 
     I − A·V squares at every step, so `iters` is a spectral filter rather than a tolerance: eigenvalues of A far below
     the largest are left un-inverted, and the truncated iterate is the model's definition. On a CPU the steps end early
-    once all that remain could change nothing but rounding; elsewhere looking would cost more than it saves.
+    once all that remain could change nothing but rounding, and start from the best multiple of `v0` for a matrix that
+    they are certain to invert; elsewhere looking would cost more than it saves.
+
+    Args:
+        a, v0: (..., m, m); `v0` is a multiple of A, or commutes with it.
+        most: what no eigenvalue of A·V0 exceeds.
     """
     m = a.shape[-1]
     a, v = a.reshape(-1, m, m), v0.reshape(-1, m, m)
     if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
         if may_read(a) and not (torch.is_grad_enabled() and (a.requires_grad or v.requires_grad)):
-            return _iterate(a, v, iters).view(v0.shape)
+            return _iterate(a, v, iters, most).view(v0.shape)
     for _ in range(iters):
         v = torch.baddbmm(v, v, torch.bmm(a, v), beta=2, alpha=-1)
     return v.reshape(v0.shape)
 
 
-def _iterate(a: Tensor, v: Tensor, iters: int) -> Tensor:
+def _iterate(a: Tensor, v: Tensor, iters: int, most: float) -> Tensor:
     """The steps that count, on (n, m, m), in memory that is taken once."""
     negative, m = -a, a.shape[-1]
     residual, following, spare = torch.empty_like(a), torch.empty_like(a), torch.empty_like(a)
@@ -41,6 +46,10 @@ def _iterate(a: Tensor, v: Tensor, iters: int) -> Tensor:
     for step in range(iters):
         # V(2I − A·V), without a pass over memory of its own for 2V.
         torch.bmm(negative, v, out=residual)
+        if step == 0 and most < 2:
+            scale = _best_multiple(residual, iters, most, negligible**2)
+            v = v * scale
+            residual.mul_(scale)
         last = False
         if step == look:
             # This step squares I − A·V, and so at least its norm.
@@ -61,9 +70,33 @@ def _iterate(a: Tensor, v: Tensor, iters: int) -> Tensor:
     return v
 
 
+def _best_multiple(negative_product: Tensor, iters: int, most: float, negligible: float) -> Tensor:
+    """The factor of V0 that takes A·V0 the nearest to I where `iters` steps from V0 itself are certain to invert A.
+
+    Of each matrix of −A·V0, (n, m, m) -> (n, 1, 1); 1 where they are not certain to leave at most `negligible` of
+    I − A·V, and so where the truncated iterate is not the inverse.
+    """
+    trace = negative_product.diagonal(dim1=-2, dim2=-1).sum(-1).neg_()
+    squares = torch.linalg.vector_norm(negative_product, dim=(1, 2)).square_()
+    factor = trace / squares
+    # ‖I − factor·A·V0‖ bounds how far the least eigenvalue of factor·A·V0 is from 1.
+    distance = (negative_product.shape[-1] - trace * factor).clamp_min_(0).sqrt_()
+    farthest = (1 - (1 - distance) / factor).clamp_min_(most - 1)
+    certain = farthest <= negligible ** (0.5**iters)
+    return torch.where(certain, factor, 1.0)[:, None, None]
+
+
 def plain_start(a: Tensor) -> Tensor:
     """Step size α = 0.9 · 2 / (largest row sum of A)², (..., 1, 1); A without its ridge."""
     return 1.8 / a.sum(-1).amax(-1).square()[..., None, None]
+
+
+def plain_most(ridge: float = RIDGE) -> float:
+    """What no eigenvalue of A·αA exceeds with `plain_start`'s α and the ridge in A.
+
+    The largest row sum bounds the eigenvalues of A without its ridge; its unit diagonal makes it at least 1.
+    """
+    return 1.8 * (1 + ridge) ** 2
 
 
 def normalised_start(a: Tensor) -> Tensor:
@@ -106,7 +139,7 @@ def kernel_inverse(a: Tensor, method: str = "newton", iters: int = 20, normalise
     fixed = ridged.detach()
     if method == "newton":
         alpha = normalised_start(fixed) if normalised else plain_start(a.detach())
-        y = newton_inverse(fixed, alpha * fixed, iters)
+        y = newton_inverse(fixed, alpha * fixed, iters, most=2.0 if normalised else plain_most())
     else:
         # Without a ridge, landmarks that coincide leave A singular, and its rounding makes eigenvalues of either sign,
         # up to about ‖Q̃‖²·m·eps. (TorchScript has no torch.finfo.)

@@ -49,7 +49,8 @@ class Core:
             q, v = q.transpose(1, 2), v.transpose(1, 2)
         given = {"q": q, "k": q, "v": v, "grid": grid}
         self.inputs = [given[name] for name in inspect.signature(attend).parameters]
-        self.cotangent = torch.randn(v.shape, device=device, generator=generator)
+        # In the same layout: a model's output map reads all heads of a token together, and its gradient comes so.
+        self.cotangent = torch.empty_like(v).normal_(generator=generator)
 
     def forward(self) -> None:
         """One forward pass, as in inference."""
