@@ -36,16 +36,28 @@ def _in_threes(image: Tensor, grad: Tensor, size: int) -> Tensor:
     # then wraps around from the next row meets the zeros that widen the rows of the gradient.
     b, height, width, channels = image.shape
     reach, columns = size // 2, 3 * -(-size // 3)
+    pixels = _widen(image, reach, columns - 1 - reach, columns - 3)
+    grad = _widen(grad, 0, columns - 3, 0).view(b, height, -1, channels)
     wide = width + columns - 1
     area = b * height * wide
-    pixels = image.new_zeros(area + columns - 3, channels)
-    pixels[:area].view(b, height, wide, channels)[:, :, reach : reach + width] = image
-    wide_grad = F.pad(grad, (0, 0, 0, columns - 3))
     threes = [
-        _columns(pixels[first : first + area].view(b, height, wide, channels), wide_grad, size, 3, 0)
+        _columns(pixels[first : first + area].view(b, height, wide, channels), grad, size, 3, 0)
         for first in range(0, columns, 3)
     ]
     return torch.cat(threes, -1)[..., :size]
+
+
+def _widen(image: Tensor, left: int, right: int, more: int) -> Tensor:
+    """Pixels (B·H·(left + W + right) + more, C) of images (B, H, W, C), zero beside the rows and behind the last."""
+    b, height, width, channels = image.shape
+    area = b * height * (left + width + right)
+    pixels = image.new_empty(area + more, channels)
+    pixels[area:] = 0
+    rows = pixels[:area].view(b, height, -1, channels)
+    rows[:, :, :left] = 0
+    rows[:, :, left + width :] = 0
+    rows[:, :, left : left + width] = image
+    return pixels
 
 
 def _columns(image: Tensor, grad: Tensor, height: int, width: int, padding: int) -> Tensor:
