@@ -39,6 +39,23 @@ def test_the_fused_form_is_the_composed_one(attention, conv_size, layout, grid, 
     assert max(relative_error(ours, theirs) for ours, theirs in zip(fused, composed, strict=True)) < 1e-10
 
 
+def test_no_product_reads_an_expanded_gradient(monkeypatch):
+    """That of a sum has no strides, which makes products several times slower."""
+    strides, bmm = [], torch.bmm
+
+    def recorded(*operands, **options):
+        strides.extend(operand.stride()[1:] for operand in operands)
+        return bmm(*operands, **options)
+
+    module = SoftAttention(16, 2, (8, 8), 5, num_landmarks=4)
+    q, v = torch.randn(2, 1, 2, 64, 8, requires_grad=True).unbind()
+    x = module.attend(q, v, (8, 8))
+    monkeypatch.setattr(torch, "bmm", recorded)
+    x.sum().backward()
+    assert len(strides) >= 10
+    assert all(0 not in stride for stride in strides)
+
+
 def test_frozen_filters_get_no_gradient():
     module = SoftAttention(16, 2, (8, 8), 5, num_landmarks=4)
     module.local.weight.requires_grad_(False)

@@ -139,5 +139,5 @@ class _FusedAttention(torch.autograd.Function):
 
 
 def _by_head(tokens: Tensor) -> Tensor:
-    """(B, N, h, d) -> (B·h, N, d)."""
-    return tokens.transpose(1, 2).flatten(0, 1)
+    """(B, N, h, d) -> (B·h, N, d), contiguous: products are slow on expanded tensors, such as the gradient of a sum."""
+    return tokens.transpose(1, 2).flatten(0, 1).contiguous()
