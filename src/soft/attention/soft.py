@@ -89,9 +89,10 @@ class SoftAttention(nn.Module):
         landmarks, q = self.landmarks.with_queries(q, grid, self.scale)
         if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
             if is_eager():
-                filters, sizes = self.local.weight.to(v.dtype), (grid, self.scale)
+                filters = self.local.weight.to(v.dtype)
                 q, v = q.transpose(1, 2), v.transpose(1, 2)
-                return fused_attention(q, landmarks, v, filters, *sizes, self._invert, self.normalised).transpose(1, 2)
+                x = fused_attention(q, landmarks, v, filters, grid, self.scale, self._invert, self.normalised)
+                return x.transpose(1, 2)
         return self._compose(q * self.scale, landmarks, v, grid)
 
     def _invert(self, a: Tensor) -> Tensor:
