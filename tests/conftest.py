@@ -1,6 +1,42 @@
 import os
 
+import pytest
+
 # As src/entrypoint.py does, and before torch is loaded: tests share their cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a core
+
+
+@pytest.fixture
+def make():
+    """Builds a data module of digits with every kind of random augmentation; keywords change its arguments."""
+    from soft.data.augmentation import Augmentation
+    from soft.data.datamodule import ImageDataModule
+
+    def build(**changes) -> ImageDataModule:
+        arguments = dict(
+            dataset="digits",
+            img_size=16,
+            num_classes=10,
+            mean=[0.3, 0.3, 0.3],
+            std=[0.4, 0.4, 0.4],
+            crop_pct=1.0,
+            interpolation="bicubic",
+            hflip=0.0,
+            batch_size=64,
+            val_batch_size=100,
+            num_workers=0,
+            augment=Augmentation(
+                crop_scale=(0.5, 1),
+                crop_ratio=(0.8, 1.25),
+                hflip=0.5,
+                interpolation="random",
+                rand_augment="rand-m9-mstd0.5-inc1",
+                erase_prob=0.5,
+            ),
+            seed=3,
+        )
+        return ImageDataModule(**arguments | changes)
+
+    return build

@@ -21,12 +21,14 @@ def _join(rank: int, folder: Path, test, *arguments: object) -> None:
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     test(rank, *arguments)
+    (folder / f"rank{rank}").touch()
     dist.destroy_process_group()
 
 
-def on_two_ranks(folder: Path, test, *arguments: object) -> None:
-    """`test(rank, *arguments)` in two processes."""
+def on_two_ranks(folder: Path, test, *arguments: object) -> list[int]:
+    """`test(rank, *arguments)` in two processes; the ranks that came to its end. What fails in one is raised here."""
     mp.start_processes(_join, (folder, test, *arguments), nprocs=2, start_method="fork")
+    return [rank for rank in range(2) if (folder / f"rank{rank}").exists()]
 
 
 class Holder(nn.Module):
@@ -69,7 +71,7 @@ def _compare_with_whole_batch(rank: int) -> None:
 
 
 def test_synchronised_batchnorm_is_that_of_the_whole_batch(tmp_path):
-    on_two_ranks(tmp_path, _compare_with_whole_batch)
+    assert on_two_ranks(tmp_path, _compare_with_whole_batch) == [0, 1]
 
 
 def test_on_gpus_the_activation_stays():
@@ -100,4 +102,5 @@ def _compare_recipes(rank: int, recipes: list[dict], message: str | None) -> Non
     ],
 )
 def test_ranks_compare_their_recipes(tmp_path, other, message):
-    on_two_ranks(tmp_path, _compare_recipes, [{"seed": 0, "data": {"root": "/a"}}, other], message)
+    recipes = [{"seed": 0, "data": {"root": "/a"}}, other]
+    assert on_two_ranks(tmp_path, _compare_recipes, recipes, message) == [0, 1]
