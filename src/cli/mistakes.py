@@ -1,0 +1,91 @@
+"""Turns a user's mistake into one or two sentences that say what to change."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException, InstantiationException
+from omegaconf.errors import OmegaConfBaseException
+
+from cli.checks import leaves
+from cli.command_line import SEARCH_PATH, ConfigError, config_folders
+from cli.places import CONFIG_DIR, group_options, is_group, list_groups
+from cli.safe_names import UnsafeNameError
+
+
+def explain(error: BaseException, config_name: str) -> str | None:
+    """Return the sentences for an error that the user can mend, and None for any other."""
+    library = sys.modules.get("soft.errors")  # where it has not been loaded, the error is not the library's
+    ours = (ConfigError, UnsafeNameError, *((library.SettingError, library.RunError) if library else ()))
+    chain: BaseException | None = error
+    while chain is not None:  # Hydra wraps what a constructor raises
+        if isinstance(chain, ours):
+            return str(chain)
+        chain = chain.__cause__
+    if isinstance(error, InstantiationException):
+        return None
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _explain_overrides(config_name) or " ".join(str(error.__cause__ or error).split())
+    return None
+
+
+def _explain_overrides(config_name: str) -> str | None:
+    """Say what is wrong with the first override that names no group, option or key, and which exist near it."""
+    words = [word for word in sys.argv[1:] if not word.startswith("-") and ("=" in word or word.startswith("~"))]
+    folders = config_folders(words)
+    known: list[str] | None = None
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException:
+            return f"{word!r} is not of the form key=value."
+        key = override.key_or_group
+        if key.startswith("hydra"):
+            continue
+        if is_group(key, folders):
+            if message := _explain_group(word, override, config_name, folders):
+                return message
+        elif override.type == OverrideType.CHANGE:
+            if known is None:
+                groups = [w for w in words if is_group(w.split("=")[0], folders)]
+                known = _known_keys(config_name, groups, words)
+            if known and key not in known and not any(name.startswith(f"{key}.") for name in known):
+                return f"{key} is not a setting{_nearest(key, [*known, *list_groups(folders)])}"
+    return None
+
+
+def _explain_group(word: str, override: Override, config_name: str, folders: Sequence[Path]) -> str | None:
+    key = override.key_or_group
+    options = group_options(key, folders)
+    for value in word.partition("=")[2].split(","):  # several in a sweep
+        if value not in (*options, "null"):
+            return f"{key}={value} is not known{_nearest(value, options)} {key} is one of {', '.join(options)}."
+    if override.type == OverrideType.CHANGE and not _known_keys(config_name, [word], sys.argv[1:]):
+        own = [name for name in _known_keys(config_name, [], sys.argv[1:]) if name.startswith(f"{key}.")]
+        return f"{word} is not for this command; its settings are {', '.join(own) or 'in --help'}."
+    return None
+
+
+def _known_keys(config_name: str, groups: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return the dotted keys of this command's configuration with the chosen groups; none if it does not compose."""
+    groups = [word for word in groups if "," not in word]
+    groups += [word for word in words if word.startswith(f"{SEARCH_PATH}=")]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        try:
+            cfg = hydra.compose(config_name, overrides=groups)
+        except HydraException:
+            return []
+    return [key for key, _ in leaves(cfg)]
+
+
+def _nearest(word: str, names: Sequence[str]) -> str:
+    # The right name in the wrong place comes first (epochs for schedule.epochs), then the nearest spelling.
+    moved = [name for name in names if "." in name and name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
+    close = list(dict.fromkeys([*moved, *difflib.get_close_matches(word, names, n=3, cutoff=0.5)]))[:3]
+    return f"; did you mean {' or '.join(close)}?" if close else "."
