@@ -230,5 +230,5 @@ def test_paths_that_are_none(tmp_path):
     with pytest.raises(SettingError, match="no checkpoint below"):
         open_run(str(tmp_path / "empty"), tmp_path, RECIPE)
     torch.save({"state_dict": {}}, tmp_path / "weights.pt")
-    with pytest.raises(SettingError, match="no checkpoint that a training can go on from"):
+    with pytest.raises(SettingError, match="holds no training to go on with"):
         open_run(str(tmp_path / "weights.pt"), tmp_path, RECIPE)
