@@ -112,6 +112,14 @@ def quote(value: object) -> str:
     return QuotedString(str(value), Quote.single).with_quotes()
 
 
+def unquote(word: str) -> str:
+    """Return an override as a user would type it: the value of a `VERBATIM` setting needs no quotes of the grammar."""
+    key, _, value = word.partition("=")
+    if key not in VERBATIM or not (len(value) > 1 and value[0] == value[-1] == "'"):
+        return word
+    return f"{key}={value[1:-1]}".replace("\\'", "'")
+
+
 def as_typed(key: str, value: object) -> str:
     """Return `key=value` as a word that can be pasted into a shell."""
     return shlex.quote(f"{key}={value}")
