@@ -12,8 +12,8 @@ def benchmark(cfg: DictConfig) -> None:
     """Measures each of `parts`; shows its tables and writes them, and figures, into the run's folder."""
     # Imported here, so that --help, --cfg and typing errors do not wait for torch.
     import torch
-
     from soft.benchmark.machine import describe_machine
+
     from soft.benchmark.report import Report
     from soft.benchmark.settings import check_settings
     from soft.hardware.devices import choose_accelerator

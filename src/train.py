@@ -21,11 +21,11 @@ def train(cfg: DictConfig) -> float | None:
     from job_name import name_job
     from soft.data.workers import explained_worker_errors
     from soft.hardware.layout import BatchLayout, check_validation_share
+    from soft.hardware.machine import describe_machine
     from soft.models.factory import create_from_config
     from soft.settings import check_whole
     from soft.training import preflight, report
     from soft.training.console import quiet_libraries
-    from soft.training.environment import describe_environment
     from soft.training.loggers import finish_loggers, name_runs, resume_metrics, settings_to_filter
     from soft.training.module import ImageClassifier
     from soft.training.preflight_report import print_preflight
@@ -102,7 +102,7 @@ def train(cfg: DictConfig) -> float | None:
         )
         with finish_loggers(loggers), explained_worker_errors(folder / "checkpoints"):
             command = mask_text(shlex.join(["python", *sys.argv]))
-            conditions = {"environment": describe_environment(trainer.strategy.root_device), "command": command}
+            conditions = {"environment": describe_machine(trainer.strategy.root_device), "command": command}
             for logger in loggers:
                 logger.log_hyperparams({**settings_to_filter(recipe), "derived": facts, **conditions})
             trainer.fit(module, datamodule, ckpt_path=begin.checkpoint, weights_only=True)

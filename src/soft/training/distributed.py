@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.environments import (
 from lightning.pytorch.strategies import DDPStrategy
 
 from soft.errors import SettingError
-from soft.hardware.launch import Launch, fresh_store, has_agent_store, lost_another
+from soft.hardware.launcher import Launch, fresh_store, has_agent_store, lost_another
 
 log = logging.getLogger(__name__)
 

@@ -14,18 +14,10 @@ from timm.layers import to_2tuple
 
 from soft.data.datasets import DOWNLOADS
 from soft.errors import SettingError
-from soft.hardware.layout import BatchLayout
-from soft.hardware.memory import Memory, estimate_memory
-from soft.hardware.preflight import (
-    Finding,
-    RankPlan,
-    answers,
-    check_disk,
-    check_memory,
-    check_nodes,
-    device_memory,
-    plan_ranks,
-)
+from soft.hardware.layout import BatchLayout, RankPlan, plan_ranks
+from soft.hardware.memory import device_memory
+from soft.hardware.memory_estimate import MemoryEstimate, estimate_memory
+from soft.hardware.requirements import Finding, check_disk, check_memory, check_nodes, is_reachable
 from soft.training.loggers import resolve_wandb_mode, wandb_server
 from soft.training.optim import scaled_lr
 from soft.training.trainer import Hardware, choose_hardware
@@ -38,7 +30,7 @@ SMALL = 5e6  # parameters
 class Resources:
     """What one process and its folder need, and have. None: not known."""
 
-    memory: Memory | None
+    memory: MemoryEstimate | None
     device_memory: int | None
     checkpoint: int | None  # bytes of one
     checkpoints: int  # that are there at the same time
@@ -234,7 +226,7 @@ def _check_wandb(settings: Mapping[str, object] | None, findings: list[Finding])
     if mode != "online":
         return mode
     server = wandb_server()
-    if answers(server):
+    if is_reachable(server):
         return f"online, {server} answers"
     findings.append(
         Finding(

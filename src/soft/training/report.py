@@ -15,10 +15,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soft.hardware.layout import BatchLayout
-from soft.hardware.memory import peak_memory
-from soft.hardware.preflight import gib
+from soft.hardware.machine import describe_machine
+from soft.hardware.memory import gib, peak_memory
 from soft.training.curves import read_metrics
-from soft.training.environment import describe_environment
 from soft.training.evaluator import ImageEvaluator
 from soft.training.optim import REFERENCE_BATCH, scaled_lr
 from soft.training.runs import RESULT, from_here
@@ -114,7 +113,7 @@ def write_result(folder: Path, top1: float | None, facts: dict[str, object], tra
         "peak_memory": peak_memory(trainer.strategy.root_device),
         "last": last,
         "facts": facts,
-        "environment": describe_environment(trainer.strategy.root_device),
+        "environment": describe_machine(trainer.strategy.root_device),
     }
     replace_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
 

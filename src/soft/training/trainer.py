@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import Logger
 
 from soft.errors import SettingError
 from soft.hardware.devices import check_gpus, choose_accelerator, count_devices, count_nodes
-from soft.hardware.launch import check_launch, find_launch
+from soft.hardware.launcher import check_launch, find_launch
 from soft.hardware.layout import BatchLayout, lay_out_batch
 from soft.hardware.memory import keep_freed_memory
 from soft.settings import check_choice, check_number

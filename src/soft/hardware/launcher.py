@@ -1,4 +1,4 @@
-"""Who started this process, as which of how many, and how those find each other."""
+"""The launcher that started this process (torchrun, SLURM or Lightning), and how its ranks find each other."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ from soft.errors import SettingError
 
 @dataclass(frozen=True)
 class Launch:
-    """This process as one of `nodes` × `per_node` that a launcher started."""
+    """What a launcher says about this process, one of `nodes` × `per_node`."""
 
     by: str  # torchrun, SLURM or Lightning
     rank: int  # over all nodes
     per_node: int
     nodes: int
-    run_id: str | None = None  # the launcher's name for the run, the same on every rank and after a restart
+    run_id: str | None = None  # the launcher's name of the run, the same on every rank and after a restart
 
 
 def find_launch(env: Mapping[str, str] = os.environ) -> Launch | None:
-    """What the environment says; None for a process that was started by hand.
+    """Read the launch from the environment; return None for a process that was started by hand.
 
     SLURM is the launcher where `srun` started several tasks. In an allocation used by hand, or in a batch script
     without `srun`, there is one process, and Lightning starts the others.
@@ -32,7 +32,7 @@ def find_launch(env: Mapping[str, str] = os.environ) -> Launch | None:
         world = int(env["WORLD_SIZE"])
         per_node = int(env.get("LOCAL_WORLD_SIZE", world))
         name = env.get("TORCHELASTIC_RUN_ID", "none")
-        given = name != "none" and not _is_uuid(name)  # as torchrun makes up where the user gives no --rdzv-id
+        given = name != "none" and not _is_uuid(name)  # torchrun makes up a UUID where the user gives no --rdzv-id
         return Launch("torchrun", int(env["RANK"]), per_node, world // per_node, name if given else None)
     if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         tasks, nodes = int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_STEP_NUM_NODES"])
@@ -45,7 +45,7 @@ def find_launch(env: Mapping[str, str] = os.environ) -> Launch | None:
 
 
 def check_launch(launch: Launch | None, devices: int, nodes: int) -> None:
-    """Refuse settings that do not say what the launcher did: `devices` processes on each of `nodes`."""
+    """Refuse settings (`devices` processes on each of `nodes`) that differ from what the launcher started."""
     if launch is None or launch.by == "Lightning":
         if nodes > 1:
             raise SettingError(
@@ -62,9 +62,9 @@ def check_launch(launch: Launch | None, devices: int, nodes: int) -> None:
 
 
 def end_with_parent() -> None:
-    """From now on this process is killed when the one that started it ends, however that happens.
+    """Kill this process as soon as the process that started it has ended, for whatever reason.
 
-    A rank that waits for one that is gone may wait for half an hour, and holds its GPU meanwhile.
+    A rank that waits for a rank that is gone may wait for half an hour, and holds its GPU meanwhile.
     """
     parent = os.getppid()
 
@@ -77,23 +77,24 @@ def end_with_parent() -> None:
 
 
 def lost_another(error: BaseException) -> bool:
-    """Whether an error only says that the connection to another rank broke."""
+    """Return whether an error only says that the connection to another rank broke."""
     from torch.distributed import DistError
 
     return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def agree_on_name(own: str) -> str:
-    """One rank's `own` on all ranks of a torchrun, and the same again after a restart."""
+    """Return one rank's `own` on all ranks of a torchrun, and the same again after a restart."""
     return _agent_store().compare_set("soft/name", "", own).decode()
 
 
 def fresh_store(launch: Launch):
-    """A store for one process group of a torchrun, without what an earlier start left behind.
+    """Return a store for one process group of a torchrun, without what an earlier start left behind.
 
     torchrun keeps one store for all restarts, and ranks that come back find the addresses of processes that are dead
-    (pytorch/pytorch#135712); no variable tells one start from another on every node. So the first rank answers the
-    others' random words with its own, until all have it, and that word is the prefix of this start.
+    (pytorch/pytorch#135712). No environment variable tells one start from another on every node. So every rank sends a
+    random word to the first rank, which answers with its own word until all ranks have it; that word is the prefix of
+    this start's keys.
 
     Returns:
         a `torch.distributed.Store` for `init_process_group`.
@@ -103,7 +104,7 @@ def fresh_store(launch: Launch):
     store, mine = _agent_store(), uuid.uuid4().hex
     if launch.rank:
         store.set(f"soft/hello/{launch.rank}", mine)
-        word = store.get(f"soft/answer/{mine}").decode()  # waits for it
+        word = store.get(f"soft/answer/{mine}").decode()  # waits for the first rank's answer
         store.set(f"soft/heard/{word}/{launch.rank}", "")
         return PrefixStore(word, store)
     waiting = set(range(1, launch.per_node * launch.nodes))
@@ -123,7 +124,7 @@ def _agent_store():
 
 
 def has_agent_store(env: Mapping[str, str] = os.environ) -> bool:
-    """Whether torchrun itself keeps the store at MASTER_ADDR:MASTER_PORT, rather than the first rank."""
+    """Return whether torchrun itself keeps the store at MASTER_ADDR:MASTER_PORT, instead of the first rank."""
     return env.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch.distributed as dist
 
 from soft.errors import SettingError
-from soft.hardware import launch
+from soft.hardware import launcher
 from soft.hardware.devices import cores_per_process, count_devices, count_nodes
-from soft.hardware.launch import Launch, check_launch, find_launch
+from soft.hardware.launcher import Launch, check_launch, find_launch
 
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "1"}
-# As srun sets them, on two nodes with two tasks each.
+# The variables that srun sets on two nodes with two tasks each.
 SRUN = {
     "SLURM_JOB_ID": "71",
     "SLURM_NTASKS": "4",
@@ -22,7 +22,7 @@ SRUN = {
     "SLURM_STEP_NUM_TASKS": "4",
     "SLURM_STEP_NUM_NODES": "2",
 }
-# As a batch script sees them that does not use srun.
+# The variables of a batch script that does not use srun.
 SBATCH = {"SLURM_JOB_ID": "71", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_NNODES": "2"}
 MADE_UP = "f7747862-4cb3-4346-8b50-2a7c42d410f7"
 
@@ -76,11 +76,11 @@ def test_cores_of_a_slurm_task_are_its_own(monkeypatch):
 def test_every_start_finds_its_own_ranks(monkeypatch):
     """What earlier starts left in torchrun's store does not reach later ones, whichever rank comes first."""
     server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    monkeypatch.setattr(launch, "_agent_store", lambda: dist.TCPStore("127.0.0.1", server.port, is_master=False))
+    monkeypatch.setattr(launcher, "_agent_store", lambda: dist.TCPStore("127.0.0.1", server.port, is_master=False))
 
     def start(rank: int, attempt: int) -> list[str]:
         time.sleep(0.3 * ((rank + attempt) % 3))
-        store = launch.fresh_store(Launch("torchrun", rank, 3, 1))
+        store = launcher.fresh_store(Launch("torchrun", rank, 3, 1))
         store.set(f"address/{rank}", f"rank {rank} of attempt {attempt}")
         return [store.get(f"address/{other}").decode() for other in range(3)]
 
@@ -90,15 +90,15 @@ def test_every_start_finds_its_own_ranks(monkeypatch):
         assert seen == [[f"rank {rank} of attempt {attempt}" for rank in range(3)]] * 3
 
     with ThreadPoolExecutor(3) as pool:
-        names = list(pool.map(launch.agree_on_name, ("a", "b", "c")))
+        names = list(pool.map(launcher.agree_on_name, ("a", "b", "c")))
     assert len(set(names)) == 1
-    assert launch.agree_on_name("d") == names[0]  # after a restart
+    assert launcher.agree_on_name("d") == names[0]  # after a restart
 
 
 def _start_one_that_watches(pipe) -> None:
     child = os.fork()
     if child == 0:
-        launch.end_with_parent()
+        launcher.end_with_parent()
     else:
         pipe.send(child)
     time.sleep(60)
@@ -131,6 +131,6 @@ def _alive(pid: int) -> bool:
 
 def test_broken_connections_are_told_from_errors():
     gloo = "[third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:695"
-    assert launch.lost_another(RuntimeError(gloo))
-    assert launch.lost_another(dist.DistBackendError("NCCL communicator was aborted"))
-    assert not launch.lost_another(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert launcher.lost_another(RuntimeError(gloo))
+    assert launcher.lost_another(dist.DistBackendError("NCCL communicator was aborted"))
+    assert not launcher.lost_another(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
