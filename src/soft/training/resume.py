@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from soft.errors import SettingError
+from soft.errors import SettingError, first_few
 from soft.models.checkpoints import find_damage
 from soft.training.position import Position, read_position
 from soft.training.runs import (
@@ -102,8 +102,8 @@ def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> 
         )
     if changed := differences(recipe, mark["recipe"]):
         raise SettingError(
-            f"{from_here(folder)} holds a run with other settings: {_listed(changed)}. Choose another folder with "
-            "hydra.run.dir."
+            f"{from_here(folder)} holds a run with other settings: {first_few(changed, shown=6)}. Choose another "
+            "folder with hydra.run.dir."
         )
     if (folder / RESULT).exists():
         return Start(f"{from_here(folder)} holds this run, and it is finished.", finished=True)
@@ -126,7 +126,7 @@ def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -
     changed = differences(recipe, read_mark(origin)["recipe"]) if origin else []
     if origin and (origin / METRICS).is_file():
         replace_text(folder / METRICS, (origin / METRICS).read_text())
-    why = f", because these settings differ: {_listed(changed)}" if changed else ""
+    why = f", because these settings differ: {first_few(changed, shown=6)}" if changed else ""
     note = f"Goes on from {position} of {from_here(checkpoint)}, in a folder of its own{why}."
     return Start(note, checkpoint, position)
 
@@ -207,7 +207,3 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             f"The checkpoint is of another model ({', '.join(wrong[:3])} do not fit). Resume with the model, the "
             "number of classes and ema.decay on or off as it was trained; src/evaluate.py takes any of its weights."
         )
-
-
-def _listed(items: list[str]) -> str:
-    return ", ".join(items[:6]) + (f" and {len(items) - 6} more" if len(items) > 6 else "")
