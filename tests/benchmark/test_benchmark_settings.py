@@ -4,7 +4,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from soft.benchmark.settings import check_settings
+from soft.benchmark.benchmark_settings import check_benchmark
 from soft.errors import SettingError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -20,7 +20,7 @@ def _settings(*overrides: str) -> dict:
 @pytest.mark.parametrize("size", ["quick", "full"])
 def test_what_is_shipped(size):
     settings = _settings(f"benchmark={size}")
-    check_settings(settings, settings["augments"])
+    check_benchmark(settings, settings["augments"])
     assert set(settings["augments"]) == {"light", "paper"}
     assert settings["augments"]["paper"]["rand_augment"] == "rand-m9-mstd0.5-inc1"
 
@@ -50,6 +50,6 @@ def test_what_is_shipped(size):
 def test_refuses(override, texts):
     settings = _settings(override)
     with pytest.raises(SettingError) as error:
-        check_settings(settings, settings["augments"])
+        check_benchmark(settings, settings["augments"])
     for text in texts:
         assert text in str(error.value)

@@ -1,4 +1,4 @@
-"""Images per second of the training loader, against timm's with the same settings."""
+"""Images per second of the training loader, compared with timm's loader at the same settings."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -10,7 +10,7 @@ import torch
 from timm.data import FastCollateMixup, ImageDataset, create_loader
 from torch import Tensor
 
-from soft.benchmark.report import Report
+from soft.benchmark.reporter import Reporter
 from soft.benchmark.timing import interleave, ratio
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
@@ -22,28 +22,28 @@ TARGETS = {"light": 1.3, "paper": 1.0}
 
 
 def measure_loaders(
-    report: Report, device: torch.device, modules: Mapping[str, ImageDataModule], root: Path, rounds: int
+    reporter: Reporter, device: torch.device, modules: Mapping[str, ImageDataModule], root: Path, rounds: int
 ) -> None:
-    """A row for each data module: one process, one thread, from files to a batch that a network takes.
+    """Time each data module in one process and one thread, from files to a batch that a network takes.
 
-    A batch is done when it is float, normalised and, where the recipe says so, mixed, and lies on `device`.
+    A batch is done when it is float, normalised, mixed where the recipe mixes, and on `device`.
 
     Args:
-        modules: by name of the augmentation; without worker processes.
-        root: the folder that they read, which holds train/ and val/.
+        modules: data modules without worker processes, by the name of their augmentation.
+        root: the folder that they read, with train/ and val/ in it.
         rounds: epochs of each loader.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows = []
     for name, datamodule in modules.items():
-        report.step(f"loader: augment={name}")
+        reporter.step(f"loader: augment={name}")
         datamodule.setup("fit")
         augment = datamodule.augment
         loaders = {"ours": our_batches(datamodule, device), "timm": timm_batches(datamodule, root, device)}
         for loader, batches in loaders.items():
             check_batch(loader, next(batches), datamodule, mixed=bool(augment.mixup or augment.cutmix))
-        # timm's loader works a batch ahead: only over an epoch does it yield as many as it makes.
+        # timm's loader works a batch ahead, so only over a whole epoch does it yield as many batches as it makes.
         count = datamodule.steps_per_epoch
         epochs = {who: partial(_take, batches, count) for who, batches in loaders.items()}
         times = interleave(epochs, rounds, device)
@@ -53,13 +53,13 @@ def measure_loaders(
             | {"speedup": ratio(times["timm"], times["ours"])}
         )
         if name in TARGETS:
-            report.target(f"loader, augment={name}: times timm's", rows[-1]["speedup"], least=TARGETS[name])
+            reporter.target(f"loader, augment={name}: times timm's", rows[-1]["speedup"], minimum=TARGETS[name])
     torch.set_num_threads(threads)
-    report.table("loader", "Training loaders: images per second of one core", rows)
+    reporter.table("loader", "Training loaders: images per second of one core", rows)
 
 
 def our_batches(datamodule: ImageDataModule, device: torch.device) -> Batches:
-    """Training batches without end, as a training step has them after mixing."""
+    """Yield training batches without end, as a training step gets them after mixing."""
     augment = datamodule.augment
     mixup = None
     if augment.mixup or augment.cutmix:
@@ -77,7 +77,7 @@ def our_batches(datamodule: ImageDataModule, device: torch.device) -> Batches:
 
 
 def timm_batches(datamodule: ImageDataModule, root: Path, device: torch.device) -> Batches:
-    """The same from timm's loader as its training script sets it up, with normalisation and erasing on the device."""
+    """Yield the same from timm's loader, set up as in its training script: normalisation and erasing on the device."""
     augment = datamodule.augment
     size = datamodule.img_size
     collate = None
@@ -115,7 +115,7 @@ def _take(batches: Batches, count: int) -> None:
 
 
 def check_batch(loader: str, batch: tuple[Tensor, Tensor], datamodule: ImageDataModule, mixed: bool) -> None:
-    """That a loader did all that is timed."""
+    """Assert that a loader did all the work that is timed."""
     images, targets = batch
     size = datamodule.img_size
     height, width = (size, size) if isinstance(size, int) else size

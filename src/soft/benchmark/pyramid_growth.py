@@ -1,4 +1,4 @@
-"""How the whole pyramid's time and memory grow with the image, at a fixed number of landmarks."""
+"""Growth of the whole pyramid's time and memory with the image size, at a fixed number of landmarks."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -6,40 +6,41 @@ from statistics import median
 import timm
 import torch
 
-from soft.benchmark.figure import draw_growth
-from soft.benchmark.memory import MIB, peak_memory
-from soft.benchmark.report import Report
-from soft.benchmark.scaling import MOST_SLOPE
+from soft.benchmark.attention_growth import MAX_SLOPE
+from soft.benchmark.call_cost import MIB, peak_allocation
+from soft.benchmark.growth_figure import draw_growth
+from soft.benchmark.reporter import Reporter
 from soft.benchmark.timing import interleave, slope
 
 MODES = ("forward", "train")
 
 
 def measure_pyramid(
-    report: Report,
+    reporter: Reporter,
     device: torch.device,
     model: str,
     img_sizes: Sequence[int],
-    most_trained: int,
+    max_trained: int,
     rounds: int,
 ) -> None:
-    """Time and memory of one image through `model`, built for each of `img_sizes` pixels, so that m stays the same.
+    """Measure time and memory of one image through `model`, built for each image size so that m stays the same.
 
     Args:
-        most_trained: pixels; larger images are only run forwards, since training keeps every activation.
+        img_sizes: pixels.
+        max_trained: pixels; larger images are only run forwards, since training keeps every activation.
     """
     calls, peaks = {}, {}
     for size in sorted(img_sizes):
-        report.step(f"pyramid: {model}, {size} px")
+        reporter.step(f"pyramid: {model}, {size} px")
         net = timm.create_model(model, img_size=size).to(device)
         images = torch.randn(1, 3, size, size, device=device)
         calls[size, "forward"] = _forward(net, images)
-        peaks[size, "forward"] = peak_memory(calls[size, "forward"], device)
-        if size <= most_trained:
+        peaks[size, "forward"] = peak_allocation(calls[size, "forward"], device)
+        if size <= max_trained:
             calls[size, "train"] = _train(net, images)
-            peaks[size, "train"] = peak_memory(calls[size, "train"], device)
-    report.step(f"pyramid: {len(calls)} combinations in {rounds} rounds")
-    seconds = {key: median(values) for key, values in interleave(calls, rounds, device, least=0.1).items()}
+            peaks[size, "train"] = peak_allocation(calls[size, "train"], device)
+    reporter.step(f"pyramid: {len(calls)} combinations in {rounds} rounds")
+    seconds = {key: median(values) for key, values in interleave(calls, rounds, device, min_seconds=0.1).items()}
 
     rows = []
     for size in sorted(img_sizes):
@@ -50,9 +51,9 @@ def measure_pyramid(
             row[f"{mode}_s_per_megapixel"] = seconds[size, mode] / size**2 * 1e6 if known else None
             row[f"{mode}_peak_mib"] = peaks[size, mode] / MIB if known else None
         rows.append(row)
-    report.table("pyramid", f"{model}, one image; train: forward+backward", rows)
+    reporter.table("pyramid", f"{model}, one image; train: forward+backward", rows)
     draw_growth(
-        report.folder / "pyramid.png",
+        reporter.folder / "pyramid.png",
         "pixels",
         {
             "seconds": _curves(seconds),
@@ -64,8 +65,12 @@ def measure_pyramid(
         if len(sizes) > 1:
             pixels = [size**2 for size in sizes]
             span = f"{model}, slope of {{}} against pixels, {mode}, {sizes[0]} to {sizes[-1]} px"
-            report.target(span.format("time"), slope(pixels, [seconds[size, mode] for size in sizes]), most=MOST_SLOPE)
-            report.target(span.format("memory"), slope(pixels, [peaks[size, mode] for size in sizes]), most=MOST_SLOPE)
+            reporter.target(
+                span.format("time"), slope(pixels, [seconds[size, mode] for size in sizes]), maximum=MAX_SLOPE
+            )
+            reporter.target(
+                span.format("memory"), slope(pixels, [peaks[size, mode] for size in sizes]), maximum=MAX_SLOPE
+            )
 
 
 def _forward(net: torch.nn.Module, images: torch.Tensor):

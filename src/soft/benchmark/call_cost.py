@@ -1,4 +1,4 @@
-"""Memory and arithmetic of a call, both exact and the same every time."""
+"""Peak memory and arithmetic of a call, both exact and the same every time."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -12,11 +12,12 @@ MIB = 2**20
 aten = torch.ops.aten
 
 
-def peak_memory(call: Callable[[], object], device: torch.device) -> int:
-    """Most bytes that were allocated at one time during `call`, beyond those before it.
+def peak_allocation(call: Callable[[], object], device: torch.device) -> int:
+    """Return the peak of the bytes that `call` allocates, not counting what was allocated before it.
 
-    On the CPU from every single allocation that PyTorch's profiler saw, operators' own work space included. A
-    process's resident memory would hold what the C library kept of earlier frees, and differs from run to run.
+    On the CPU the peak is computed from every allocation that PyTorch's profiler saw, operators' own work space
+    included. The process's resident memory is no measure: it holds what the C library kept of earlier frees, and
+    differs from run to run.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -37,20 +38,20 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int:
     return peak
 
 
-def size_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of tensors that share no memory."""
+def total_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of tensors that share no memory."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def count_flops(call: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products and convolutions in `call`, two per multiply-add.
+    """Return the floating-point operations of the matrix products and convolutions in `call`, two per multiply-add.
 
-    By PyTorch's counter, which leaves out everything that works element by element (exp, GELU, normalisation, dropout,
-    the optimiser), products in place and, in some versions, softmax attention on a CPU; the products are added here. It
-    counts the backward pass of a convolution in groups as if there were none, which for the depthwise ones is many
-    times too much; corrected here. What a backward pass computes again is counted again.
+    PyTorch's counter leaves out everything that works element by element (exp, GELU, normalisation, dropout, the
+    optimiser). It also leaves out products in place and, in some versions, softmax attention on a CPU, which are added
+    here; and it counts the backward pass of a grouped convolution as if it had one group, many times too much for a
+    depthwise one, which is corrected here. What a backward pass computes again is counted again.
     """
-    with FlopCounterMode(display=False, custom_mapping=_MENDED) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_CORRECTIONS) as counter:
         call()
     return counter.get_total_flops()
 
@@ -74,8 +75,8 @@ def _softmax_attention_backward(grad, q, k, v, *_, out_shape=None, **kwargs) -> 
     return sdpa_backward_flop_count(grad, q, k, v)
 
 
-_MENDED = {
-    # PyTorch 2.14 leaves the CPU's out.
+_CORRECTIONS = {
+    # PyTorch 2.14 leaves out the CPU's attention.
     aten._scaled_dot_product_flash_attention_for_cpu: _softmax_attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _softmax_attention_backward,
     aten.baddbmm_: _product_in_place,

@@ -1,4 +1,4 @@
-"""What a benchmark shows and leaves: progress, tables on the screen, and the same tables as CSV files."""
+"""The output of a benchmark: progress, tables on the screen, and the same tables as CSV files."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -11,31 +11,31 @@ from rich.table import Table
 Row = Mapping[str, object]
 
 
-class Report:
-    """Prints tables and writes each to `folder`/NAME.csv, whose first lines tell the machine.
+class Reporter:
+    """Printer of tables that writes each of them to `folder`/NAME.csv too, below lines that describe the machine.
 
     Args:
-        folder: of this run.
-        facts: of the machine, by name, see `describe_machine`.
+        folder: folder of this run.
+        facts: conditions of the measurement by name, see `soft.hardware.machine.describe_machine`.
     """
 
-    def __init__(self, folder: str | Path, facts: Mapping[str, str]):
+    def __init__(self, folder: str | Path, facts: Mapping[str, object]):
         self.folder = Path(folder)
-        self.facts = facts
+        self.facts = {name: fact for name, fact in facts.items() if fact is not None}
         self._targets: list[Row] = []
         self._screen = Console()
         if not self._screen.is_terminal:
-            self._screen.width = 200  # of a log file
+            self._screen.width = 200  # columns of a log file
         self._notes = Console(stderr=True)
         self._status = self._notes.status("")
 
     def start(self) -> None:
-        """Says what the figures were taken on."""
+        """Print the conditions of the measurement."""
         for name, fact in self.facts.items():
             self._screen.print(f"{name:<10}{fact}", highlight=False, soft_wrap=True)
 
     def step(self, text: str) -> None:
-        """Says what is being measured from now on."""
+        """Show what is being measured from now on."""
         if self._notes.is_terminal:
             self._status.update(text)
             self._status.start()
@@ -43,7 +43,7 @@ class Report:
             self._notes.print(text, highlight=False, soft_wrap=True)
 
     def table(self, name: str, title: str, rows: Sequence[Row]) -> None:
-        """Shows `rows`, which share their columns, and writes them down."""
+        """Print `rows`, which all have the same columns, and write them to `name`.csv."""
         self._status.stop()
         with (self.folder / f"{name}.csv").open("w", newline="") as file:
             file.writelines(f"# {fact}: {value}\n" for fact, value in self.facts.items())
@@ -59,15 +59,15 @@ class Report:
         self._screen.print(f"\n{title}", style="bold", highlight=False, soft_wrap=True)
         self._screen.print(table)
 
-    def target(self, what: str, measured: float, least: float | None = None, most: float | None = None) -> None:
-        """Notes a figure that should be at least, or at most, so much."""
-        limit = least if least is not None else most
-        met = measured >= limit if least is not None else measured <= limit
-        bound = f"{'>=' if least is not None else '<='} {limit:g}"
+    def target(self, what: str, measured: float, minimum: float | None = None, maximum: float | None = None) -> None:
+        """Note a figure that should be at least `minimum`, or at most `maximum`."""
+        limit = minimum if minimum is not None else maximum
+        met = measured >= limit if minimum is not None else measured <= limit
+        bound = f"{'>=' if minimum is not None else '<='} {limit:g}"
         self._targets.append({"what": what, "measured": measured, "limit": bound, "met": "yes" if met else "no"})
 
     def finish(self) -> None:
-        """Shows the targets that were noted, and where everything is."""
+        """Print the targets that were noted, and the folder that holds everything."""
         self._status.stop()
         if self._targets:
             self.table("targets", "Targets", self._targets)

@@ -1,4 +1,4 @@
-"""What the framework costs: the answer to `--cfg job`, the start of training, and a step beside a bare loop's."""
+"""What the framework costs: the time of `--cfg job`, the start of training, and a step compared with a bare loop's."""
 
 import json
 import subprocess
@@ -7,31 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from soft.benchmark.report import Report
+from soft.benchmark.reporter import Reporter
 from soft.benchmark.timing import ratio
 
-MOST_ANSWER, MOST_START, MOST_OVERHEAD = 1.5, 12, 5  # seconds, seconds, percent
+MAX_ANSWER, MAX_START, MAX_OVERHEAD = 1.5, 12, 5  # seconds, seconds, percent
 
 
-def measure_overhead(
-    report: Report, command: Sequence[str], words: Sequence[str], rounds: int, steps: int, starts: int
+def measure_framework(
+    reporter: Reporter, command: Sequence[str], words: Sequence[str], rounds: int, steps: int, starts: int
 ) -> None:
-    """Runs `command`, the training entry point, as a user does.
+    """Run `command`, the training entry point, as a user does, and time it.
 
     Args:
-        words: further ones after the command.
+        words: further words after the command.
         rounds, steps: see `BareLoop`.
-        starts: how often each start is timed; their median counts.
+        starts: number of times that each start is timed; the median counts.
     """
     answers, begins = [], []
     for number in range(starts):
-        report.step(f"overhead: start {number + 1} of {starts}")
+        reporter.step(f"overhead: start {number + 1} of {starts}")
         start = time.time()
         _run([*command, *words, "--cfg", "job"])
         answers.append(time.time() - start)
-        begins.append(_train(report.folder / f"start_{number}", command, words, 0, steps)["first_step"])
-    report.step(f"overhead: {rounds} x {steps} steps with the framework and without")
-    steps_measured = _train(report.folder / "steps", command, words, rounds, steps)
+        begins.append(_train(reporter.folder / f"start_{number}", command, words, 0, steps)["first_step"])
+    reporter.step(f"overhead: {rounds} x {steps} steps with the framework and without")
+    steps_measured = _train(reporter.folder / "steps", command, words, rounds, steps)
     framework, bare = (steps_measured[name] for name in ("framework", "bare"))
     overhead = 100 * (ratio(framework, bare) - 1)
     rows = [
@@ -41,14 +41,14 @@ def measure_overhead(
         {"what": "step of a bare PyTorch loop (ms)", "measured": 1000 * median(bare)},
         {"what": "overhead of a step (%)", "measured": overhead},
     ]
-    report.table("overhead", " ".join(["Framework: python src/train.py", *words]), rows)
-    report.target("--cfg job, seconds", rows[0]["measured"], most=MOST_ANSWER)
-    report.target("first training step begins, seconds after the command", rows[1]["measured"], most=MOST_START)
-    report.target("training step, % over a bare PyTorch loop", overhead, most=MOST_OVERHEAD)
+    reporter.table("overhead", " ".join(["Framework: python src/train.py", *words]), rows)
+    reporter.target("--cfg job, seconds", rows[0]["measured"], maximum=MAX_ANSWER)
+    reporter.target("first training step begins, seconds after the command", rows[1]["measured"], maximum=MAX_START)
+    reporter.target("training step, % over a bare PyTorch loop", overhead, maximum=MAX_OVERHEAD)
 
 
 def _train(folder: Path, command: Sequence[str], words: Sequence[str], rounds: int, steps: int) -> dict:
-    """One run with `BareLoop`, in `folder`; its figures, and the seconds from the command to the first step."""
+    """Run once with `BareLoop` in `folder`; return its figures and the seconds from the command to the first step."""
     figures = folder / "bare_loop.json"
     loop = {"_target_": "soft.benchmark.bare_loop.BareLoop", "output": f"'{figures}'", "rounds": rounds, "steps": steps}
     start = time.time()

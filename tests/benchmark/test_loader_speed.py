@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from soft.benchmark.loader import our_batches, timm_batches
+from soft.benchmark.loader_speed import our_batches, timm_batches
 from soft.benchmark.photos import write_photos
 from soft.data.augmentation import Augmentation
 

@@ -2,26 +2,28 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from soft.benchmark.memory import count_flops, peak_memory, size_of
+from soft.benchmark.call_cost import count_flops, peak_allocation, total_bytes
 
 CPU = torch.device("cpu")
 
 
 def test_peak_of_a_chain():
     x = torch.randn(1000, 1000)
-    assert 8_000_000 <= peak_memory(lambda: x * 2 + 1, CPU) < 8_000_100  # the product is alive while the sum is made
-    assert 4_000_000 <= peak_memory(lambda: (x * 2).add_(1), CPU) < 4_000_100
+    assert (
+        8_000_000 <= peak_allocation(lambda: x * 2 + 1, CPU) < 8_000_100
+    )  # the product is alive while the sum is made
+    assert 4_000_000 <= peak_allocation(lambda: (x * 2).add_(1), CPU) < 4_000_100
 
 
 def test_peak_holds_what_backward_needs_and_repeats_exactly():
     x = torch.randn(1000, 1000, requires_grad=True)
-    peaks = {peak_memory(lambda: torch.autograd.grad(x.exp().exp().sum(), x), CPU) for _ in range(3)}
+    peaks = {peak_allocation(lambda: torch.autograd.grad(x.exp().exp().sum(), x), CPU) for _ in range(3)}
     assert len(peaks) == 1
     assert 12_000_000 <= peaks.pop() <= 16_100_000
 
 
 def test_size_of():
-    assert size_of([torch.zeros(3, 5), torch.zeros(2, dtype=torch.float64)]) == 76
+    assert total_bytes([torch.zeros(3, 5), torch.zeros(2, dtype=torch.float64)]) == 76
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How time and memory grow with the number of tokens, at a fixed number of landmarks."""
+"""Growth of attention's time and memory with the number of tokens, at a fixed number of landmarks."""
 
 import inspect
 import math
@@ -8,21 +8,21 @@ from statistics import median
 import torch
 
 from soft.attention import ATTENTIONS, create_attention
+from soft.benchmark.call_cost import MIB, peak_allocation
 from soft.benchmark.cores import HEAD_WIDTH, Core, grid_of, scaled_dot_product
-from soft.benchmark.figure import draw_growth
-from soft.benchmark.memory import MIB, peak_memory
-from soft.benchmark.report import Report
+from soft.benchmark.growth_figure import draw_growth
+from soft.benchmark.reporter import Reporter
 from soft.benchmark.timing import interleave, ratio, slope
 
-MOST_SLOPE, MOST_CROSSING = 1.05, 1024
+MAX_SLOPE, MAX_CROSSING = 1.05, 1024
 SDPA = "torch sdpa"
-HEADS, CONV_SIZE = 2, 9  # those of stage 1
+HEADS, CONV_SIZE = 2, 9  # as in stage 1
 MODES = ("forward", "train")
-LINEAR = ("soft", "soft_norm")  # that we promise it of
+LINEAR = ("soft", "soft_norm")  # attentions whose growth has a target
 
 
 def measure_growth(
-    report: Report,
+    reporter: Reporter,
     device: torch.device,
     names: Sequence[str],
     tokens: Sequence[int],
@@ -31,32 +31,32 @@ def measure_growth(
     longest: float,
     rounds: int,
 ) -> None:
-    """Time and memory of each attention of `names`, and of PyTorch's softmax attention, over `tokens`.
+    """Measure each attention of `names`, and PyTorch's softmax attention, at each number of tokens.
 
     Args:
-        slope_from: tokens from which on the slope is fitted; below, what does not depend on N counts.
-        num_landmarks: m of the attentions that have it, a square number.
-        longest: seconds; where one forward and backward pass is expected to take longer, an attention goes no further.
+        slope_from: tokens from which the slope is fitted; with fewer, costs that do not depend on N dominate.
+        num_landmarks: m of the attentions that have landmarks, a square number.
+        longest: seconds; an attention stops at the size from which a forward and backward pass would take longer.
     """
     cores: dict[tuple[str, int], Core] = {}
     sizes: dict[str, list[int]] = {name: [] for name in (*names, SDPA)}
     for name, sizes_run in sizes.items():
         before = 0.0
         for size in sorted(tokens):
-            report.step(f"attention: {name}, {size:,} tokens")
+            reporter.step(f"attention: {name}, {size:,} tokens")
             cores[name, size] = core_of_size(name, size, num_landmarks, device)
             sizes_run.append(size)
             seconds = interleave({name: cores[name, size].train}, 1, device)[name][0]
-            if before and seconds * seconds / before > longest:  # if it grows as it last did
+            if before and seconds * seconds / before > longest:  # if it grows by its last factor again
                 break
             before = seconds
     calls = {(name, size, mode): getattr(core, mode) for (name, size), core in cores.items() for mode in MODES}
-    report.step(f"attention: {len(calls)} combinations in {rounds} rounds")
-    times = interleave(calls, rounds, device, least=0.02)
+    reporter.step(f"attention: {len(calls)} combinations in {rounds} rounds")
+    times = interleave(calls, rounds, device, min_seconds=0.02)
     seconds = {key: median(values) for key, values in times.items()}
-    peaks = {key: peak_memory(core.train, device) for key, core in cores.items()}
+    peaks = {key: peak_allocation(core.train, device) for key, core in cores.items()}
 
-    report.table(
+    reporter.table(
         "attention_growth",
         f"Attention over tokens, m = {num_landmarks}, batch 1, {HEADS} heads of {HEAD_WIDTH}; train: forward+backward",
         [
@@ -70,7 +70,7 @@ def measure_growth(
     curves = {name: [(size, seconds[name, size, "train"]) for size in sizes[name]] for name in sizes}
     memory = {name: [(size, peaks[name, size] / MIB) for size in sizes[name]] for name in sizes}
     draw_growth(
-        report.folder / "attention_growth.png",
+        reporter.folder / "attention_growth.png",
         "tokens",
         {"forward and backward (s)": curves, "peak memory (MiB)": memory},
     )
@@ -83,17 +83,17 @@ def measure_growth(
         row |= {f"{mode}_slope": slope(fitted, [seconds[name, size, mode] for size in fitted]) for mode in MODES}
         rows.append(row | {"memory_slope": slope(fitted, [peaks[name, size] for size in fitted])})
     if rows:
-        report.table("attention_slopes", "Slope of log time and log memory against log tokens: 1 is linear", rows)
+        reporter.table("attention_slopes", "Slope of log time and log memory against log tokens: 1 is linear", rows)
     for row in rows:
         if row["attention"] in LINEAR:
             span = f"{row['from_tokens']:,} to {row['to_tokens']:,} tokens"
             for what in ("forward", "train", "memory"):
-                report.target(f"{row['attention']}, slope of {what}, {span}", row[f"{what}_slope"], most=MOST_SLOPE)
+                reporter.target(f"{row['attention']}, slope of {what}, {span}", row[f"{what}_slope"], maximum=MAX_SLOPE)
     if "soft" in sizes:
-        _compare_with_softmax(report, times, sizes)
+        _compare_with_softmax(reporter, times, sizes)
 
 
-def _compare_with_softmax(report: Report, times: dict, sizes: dict[str, list[int]]) -> None:
+def _compare_with_softmax(reporter: Reporter, times: dict, sizes: dict[str, list[int]]) -> None:
     shared = [size for size in sizes["soft"] if size in sizes[SDPA]]
     rows = []
     for size in shared:
@@ -101,19 +101,19 @@ def _compare_with_softmax(report: Report, times: dict, sizes: dict[str, list[int
         for mode in MODES:
             row[f"{mode}_speedup"] = ratio(times[SDPA, size, mode], times["soft", size, mode])
         rows.append(row)
-    report.table("attention_softmax", f"soft against {SDPA} on the same Q, K, V: times faster", rows)
+    reporter.table("attention_softmax", f"soft against {SDPA} on the same Q, K, V: times faster", rows)
     for mode in MODES:
         gains = [row[f"{mode}_speedup"] for row in rows]
-        if max(shared) >= MOST_CROSSING:
+        if max(shared) >= MAX_CROSSING:
             crossing = crossover(shared, gains)
-            report.target(f"tokens from which soft is faster than {SDPA}, {mode}", crossing, most=MOST_CROSSING)
+            reporter.target(f"tokens from which soft is faster than {SDPA}, {mode}", crossing, maximum=MAX_CROSSING)
         if 16384 in shared:
             gain = gains[shared.index(16384)]
-            report.target(f"soft at 16,384 tokens, {mode}: times faster than {SDPA}", gain, least=20)
+            reporter.target(f"soft at 16,384 tokens, {mode}: times faster than {SDPA}", gain, minimum=20)
 
 
 def crossover(sizes: Sequence[int], gains: Sequence[float]) -> float:
-    """Size at which a gain that grows with it passes 1, between sizes along a line in logs; infinite if it does not."""
+    """Return the size at which the gain passes 1, interpolated in logarithms; infinite if it never does."""
     for i, gain in enumerate(gains):
         if gain < 1:
             continue
@@ -125,7 +125,7 @@ def crossover(sizes: Sequence[int], gains: Sequence[float]) -> float:
 
 
 def core_of_size(name: str, tokens: int, num_landmarks: int, device: torch.device) -> Core:
-    """One attention, or SDPA, on a sequence of `tokens`, with `num_landmarks` where it has landmarks."""
+    """Return one attention, or SDPA, on a sequence of `tokens`, with `num_landmarks` if it has landmarks."""
     grid = grid_of(tokens, math.isqrt(num_landmarks))
     if name == SDPA:
         return Core(scaled_dot_product, [], 1, HEADS, grid, device)

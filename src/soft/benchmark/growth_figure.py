@@ -1,4 +1,4 @@
-"""How something grows with size, on logarithmic axes."""
+"""A figure of how something grows with size, on logarithmic axes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,13 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def draw_growth(picture: Path, size: str, panels: Mapping[str, Curves]) -> None:
-    """One panel for each quantity, in it one curve of (size, value) points for each name, and a line of slope 1."""
+    """Draw a panel for each quantity, with a curve of (size, value) points for each name and a line of slope 1.
+
+    Args:
+        picture: path of the PNG.
+        size: label of the horizontal axis.
+        panels: curves by the label of their vertical axis.
+    """
     figure = Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (quantity, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Checks of everything that conf/benchmark.yaml sets, before the first measurement."""
+"""Checks of all settings of conf/benchmark.yaml, made before the first measurement."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -14,12 +14,12 @@ from soft.settings import check_choice, check_number, check_whole
 PARTS = ("attention", "model", "loader", "overhead")
 
 
-def check_settings(settings: Mapping[str, object], recipes: Collection[str]) -> None:
-    """Refuses what a part could not measure.
+def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) -> None:
+    """Refuse settings that a part could not measure.
 
     Args:
         settings: conf/benchmark.yaml as plain containers.
-        recipes: names of augmentations that the loader part knows.
+        recipes: names of the augmentations that the loader part knows.
 
     Raises:
         SettingError: names the first setting that does not fit.
@@ -59,19 +59,19 @@ def _check_attention(attention: Mapping[str, object]) -> None:
     for name in ("batch_size", "slope_from", "num_landmarks", "most_trained"):
         check_whole(f"attention.{name}", attention[name], least=1)
     check_number("attention.longest", attention["longest"], low=0.001)
-    most = min(attention["tokens"])
-    side = landmark_side(attention["num_landmarks"], (math.isqrt(most),) * 2)
+    smallest_side = math.isqrt(min(attention["tokens"]))
+    side = landmark_side(attention["num_landmarks"], (smallest_side, smallest_side))
     for tokens in attention["tokens"]:
         grid_of(tokens, side)
 
 
 def check_each(name: str, values: object, check, count: int | None = None) -> None:
-    """Refuse all but a list, of `count` if given, whose every value passes `check(name, value)`."""
+    """Refuse all but a list (of length `count`, if given) whose every value passes `check(name, value)`."""
     if not isinstance(values, list) or not values or count not in (None, len(values)):
         raise SettingError(f"{name}={values!r} has to be a list of {count or 'at least one'}, in brackets.")
     for value in values:
         check(name, value)
 
 
-def _whole(least: int):
-    return lambda name, value: check_whole(name, value, least)
+def _whole(minimum: int):
+    return lambda name, value: check_whole(name, value, minimum)
