@@ -6,14 +6,15 @@ from entrypoint import SOURCES, STUDIES, entry
 
 
 def dashboard(cfg: DictConfig) -> None:
-    """Creates the project's workspace and a report for each study, or prints what it would create."""
+    """Create the project's workspace and a report for each study, or print what would be created."""
     # Imported here, so that --help, --cfg and typing errors do not wait.
     import json
     import os
 
     from soft.errors import SettingError
     from soft.settings import check_choice
-    from soft.studies.workspace import build_report, build_workspace, outline, read_studies, to_json
+    from soft.studies.study import read_studies
+    from soft.studies.workspace import build_report, build_workspace, outline, to_json
 
     check_choice("print", cfg.print, ("summary", "json"))
     dry_run = cfg.dry_run or not os.environ.get("WANDB_API_KEY")

@@ -19,8 +19,8 @@ class RunError(RuntimeError):
     """
 
 
-def first_few(items: Iterable[object], shown: int = 3) -> str:
+def first_few(items: Iterable[object], shown: int = 3, separator: str = ", ") -> str:
     """Return the first items as text, and how many more there are: `a, b, c and 4 more`."""
     texts = [str(item) for item in items]
     rest = f" and {len(texts) - shown} more" if len(texts) > shown else ""
-    return ", ".join(texts[:shown]) + rest
+    return separator.join(texts[:shown]) + rest

@@ -1,20 +1,27 @@
-"""Runs of a sweep as their files tell them, and which settings vary between them."""
+"""The finished runs of a sweep, and the settings that vary between them."""
 
-import csv
 import json
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from soft.errors import SettingError
+from soft.studies.run_files import (
+    RESULT,
+    dotted,
+    is_finished,
+    median_metric,
+    read_config,
+    read_result,
+    read_typed_keys,
+)
 
-# Settings that tell apart where and how a run was written, not what it is.
+# Settings that say where and how a run was written, not what it is.
 _OUTSIDE = {"output_dir", "name", "resume", "logger", "callbacks", "study"}
 _MACHINE = {"data.root", "data.num_workers"}
-# Names of things: what else changes with them, such as a model's learning rate, is part of the name.
+# Settings that name something. What else changes with the name, such as a model's learning rate, belongs to it.
 _NAMES = ("model.name", "model.attention.attention", "data.dataset")
 
 
@@ -25,8 +32,8 @@ class Run:
     Attributes:
         settings: config.yaml with dotted keys.
         result: result.json.
-        images_per_second: median of what was logged, None if nothing was.
-        study: the study's own entries, empty outside of studies.
+        images_per_second: median of the logged values, None if nothing was logged.
+        study: entries of the study in config.yaml, empty outside of studies.
         typed: keys of the overrides that started the run.
     """
 
@@ -40,7 +47,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs below a folder: finished ones in the order of their numbers, and the folders of the others."""
+    """The runs below a folder: finished ones in the order of their numbers, and the folders of the others.
+
+    Attributes:
+        command: the command that started the sweep, None if it is unknown.
+    """
 
     folder: Path
     runs: list[Run]
@@ -49,18 +60,18 @@ class Sweep:
 
     @property
     def study(self) -> Mapping[str, object]:
-        """Of the last run: a study's texts may have been mended since the first."""
+        """Return the study's entries in the last run: they may have been corrected since the first."""
         return self.runs[-1].study if self.runs else {}
 
 
 def read_sweep(folder: str | Path) -> Sweep:
-    """Everything that was trained below `folder`.
+    """Read all runs below `folder`.
 
     Raises:
-        SettingError: nothing there is a finished run.
+        SettingError: no run there is finished.
     """
     folder = Path(folder)
-    finished = {path.parent for path in folder.rglob("result.json") if (path.parent / "config.yaml").is_file()}
+    finished = {path.parent for path in folder.rglob(RESULT) if is_finished(path.parent)}
     started = {path.parent.parent for path in folder.rglob(".hydra/overrides.yaml")}
     if not finished:
         raise SettingError(
@@ -69,51 +80,34 @@ def read_sweep(folder: str | Path) -> Sweep:
     unfinished = [path for path in started - finished if (path / "train.log").is_file()]
     return Sweep(
         folder,
-        [_read_run(path) for path in sorted(finished, key=_number)],
-        sorted(unfinished, key=_number),
-        _command(folder / "multirun.yaml"),
+        [_read_run(path) for path in sorted(finished, key=_run_number)],
+        sorted(unfinished, key=_run_number),
+        _read_command(folder / "multirun.yaml"),
     )
 
 
-def _number(folder: Path) -> tuple[str, int, str]:
+def _run_number(folder: Path) -> tuple[str, int, str]:
+    """Return a key that sorts the folders of runs by their numbers."""
     return str(folder.parent), int(folder.name) if folder.name.isdigit() else -1, folder.name
 
 
 def _read_run(folder: Path) -> Run:
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    overrides = folder / ".hydra" / "overrides.yaml"
-    typed = yaml.safe_load(overrides.read_text()) if overrides.is_file() else []
-    settings = dict(_flatten(config))
+    config = read_config(folder)
+    settings = dict(dotted(config))
     if settings.get("model.attention.inverse", "newton") != "newton":
-        settings["model.attention.newton_iters"] = None  # not read by the others
+        settings["model.attention.newton_iters"] = None  # exact inverses have no iterations
     return Run(
         folder,
         settings,
-        json.loads((folder / "result.json").read_text()),
-        _median(folder / "metrics.csv", "images_per_second"),
+        read_result(folder),
+        median_metric(folder, "images_per_second"),
         config.get("study") or {},
-        frozenset(word.partition("=")[0].lstrip("+") for word in typed),
+        read_typed_keys(folder),
     )
 
 
-def _flatten(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _median(metrics: Path, name: str) -> float | None:
-    if not metrics.is_file():
-        return None
-    with metrics.open(newline="") as file:
-        values = [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
-    return statistics.median(values) if values else None
-
-
-def _command(multirun: Path) -> str | None:
-    """What was typed, from the file that Hydra writes into a sweep's folder."""
+def _read_command(multirun: Path) -> str | None:
+    """Return the typed command, from the file that Hydra writes into a sweep's folder."""
     if not multirun.is_file():
         return None
     hydra = (yaml.safe_load(multirun.read_text()) or {}).get("hydra", {})
@@ -126,10 +120,10 @@ def _quote(word: str) -> str:
 
 
 def varying_settings(runs: Sequence[Run]) -> list[str]:
-    """The settings that tell the runs apart, besides their seeds.
+    """Return the settings that tell the runs apart, besides their seeds.
 
-    Of several that always have the same value one is kept, and what changes only together with a name (the learning
-    rate that a model brings) is left out unless it was typed.
+    Of several settings that always have equal values the first is kept. A setting that changes only together with a
+    name (the learning rate that a model brings) is left out unless it was typed.
     """
     series: dict[str, tuple[str, ...]] = {"seed": _series(runs, "seed")}
     for key in dict.fromkeys(key for run in runs for key in run.settings):
@@ -155,5 +149,5 @@ def _series(runs: Sequence[Run], key: str) -> tuple[str, ...]:
 
 
 def _follows(values: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether each name has one value."""
+    """Return whether each name always comes with the same value."""
     return len(set(zip(names, values, strict=True))) == len(set(names))

@@ -1,10 +1,10 @@
-"""Which settings vary, and how runs become rows."""
+"""How the files of a sweep are read, which settings vary, and how runs become rows."""
 
 import pytest
 
 from soft.errors import SettingError
 from soft.studies.rows import aggregate
-from soft.studies.runs import read_sweep, varying_settings
+from soft.studies.sweep import read_sweep, varying_settings
 from tests.studies.sweeps import newton_sweep, write_run
 
 
@@ -30,8 +30,7 @@ def test_seeds_become_one_row(tmp_path):
     assert rows[2].seeds == [0, 1]
     assert rows[2].measured["top1"].mean == 90.5
     assert rows[2].measured["top1"].std == pytest.approx(0.5**0.5)
-    assert rows[2].paper == {"top1": 79.3}
-    assert rows[3].paper == {}
+    assert rows[2].top1 == {0: 90.0, 1: 91.0}
 
 
 def test_what_follows_from_a_name_is_not_listed(tmp_path):
@@ -74,6 +73,21 @@ def test_searched_settings_all_count(tmp_path):
     for number, (lr, m) in enumerate(((0.011, 4), (0.017, 9), (0.05, 9))):
         write_run(tmp_path / str(number), 90.0, optimizer__lr=lr, model__attention__num_landmarks=m)
     assert varying_settings(read_sweep(tmp_path).runs) == ["optimizer.lr", "model.attention.num_landmarks"]
+
+
+def test_runs_with_the_same_seed_are_averaged_for_pairing(tmp_path):
+    for number, (seed, top1) in enumerate(((0, 80.0), (0, 90.0), (1, 70.0))):
+        write_run(tmp_path / str(number), top1, seed)
+    (row,) = rows_of(tmp_path)
+    assert row.top1 == {0: 85.0, 1: 70.0}
+    assert row.measured["top1"].mean == 80.0
+
+
+def test_a_row_is_at_a_point_by_what_varies_and_by_what_does_not(tmp_path):
+    rows = rows_of(newton_sweep(tmp_path))
+    point = {"model.name": "soft_pico", "model.attention.newton_iters": 5}
+    assert [row.is_at(point) for row in rows] == [False, True, False, False]
+    assert not any(row.is_at(point | {"model.name": "soft_tiny"}) for row in rows)
 
 
 def test_nothing_to_report(tmp_path):
