@@ -3,7 +3,6 @@
 import csv
 import json
 import statistics
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -41,12 +40,3 @@ def median_metric(folder: Path, name: str) -> float | None:
     with path.open(newline="") as file:
         values = [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
     return statistics.median(values) if values else None
-
-
-def dotted(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the settings of a nested configuration with dotted keys, such as (`optimizer.lr`, 0.016)."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from dotted(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -8,19 +8,11 @@ from pathlib import Path
 import yaml
 
 from soft.errors import SettingError
-from soft.studies.run_files import (
-    RESULT,
-    dotted,
-    is_finished,
-    median_metric,
-    read_config,
-    read_result,
-    read_typed_keys,
-)
+from soft.runs.identity import flatten, is_recording, is_repeated
+from soft.studies.run_files import RESULT, is_finished, median_metric, read_config, read_result, read_typed_keys
 
-# Settings that say where and how a run was written, not what it is.
-_OUTSIDE = {"output_dir", "name", "resume", "logger", "callbacks", "study"}
-_MACHINE = {"data.root", "data.num_workers"}
+# They may differ between the machines of a sweep, and no table is about them.
+_LOCAL = {"data.root", "data.num_workers"}
 # Settings that name something. What else changes with the name, such as a model's learning rate, belongs to it.
 _NAMES = ("model.name", "model.attention.attention", "data.dataset")
 
@@ -93,7 +85,7 @@ def _run_number(folder: Path) -> tuple[str, int, str]:
 
 def _read_run(folder: Path) -> Run:
     config = read_config(folder)
-    settings = dict(dotted(config))
+    settings = dict(flatten(config))
     if settings.get("model.attention.inverse", "newton") != "newton":
         settings["model.attention.newton_iters"] = None  # exact inverses have no iterations
     return Run(
@@ -127,8 +119,7 @@ def varying_settings(runs: Sequence[Run]) -> list[str]:
     """
     series: dict[str, tuple[str, ...]] = {"seed": _series(runs, "seed")}
     for key in dict.fromkeys(key for run in runs for key in run.settings):
-        parts = key.split(".")
-        if parts[0] in _OUTSIDE or "recipe" in parts or "_target_" in parts or key in _MACHINE:
+        if is_recording(key) or is_repeated(key) or key in _LOCAL or "_target_" in key.split("."):
             continue
         values = _series(runs, key)
         if len(set(values)) > 1 and values not in series.values():

@@ -14,12 +14,12 @@ from soft.data.mixing import Mixup
 from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
+from soft.runs.position import Position, current_position, describe_position, loop_state, read_position
+from soft.runs.resume import check_weights
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
 from soft.training.optim import build_optimizer, build_scheduler, fuse_step, keep_settings
-from soft.training.position import Position, current_position, describe_position, loop_state, read_position
-from soft.training.resume import check_weights
 
 
 class ImageClassifier(ImageEvaluator):
@@ -46,6 +46,7 @@ class ImageClassifier(ImageEvaluator):
         recipe: plain containers to keep in checkpoints, from which the model can be built again.
         compile: run the training step's forward pass compiled, see `compiled_call`; validation is never compiled, so
             that it gives what an evaluation of the checkpoint gives.
+        steps: optimiser steps of the training, to which the schedule is fitted; None for those of its epochs.
         channels_last: lay convolution weights out channels-last in memory, which convolutions then follow.
     """
 
@@ -66,6 +67,7 @@ class ImageClassifier(ImageEvaluator):
         recipe: Mapping[str, object] | None = None,
         compile: bool | str | None = None,
         channels_last: bool = False,
+        steps: int | None = None,
     ):
         super().__init__(model.to(memory_format=torch.channels_last) if channels_last else model)
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
@@ -78,7 +80,9 @@ class ImageClassifier(ImageEvaluator):
         self.recipe = recipe
         self._train_model = compiled_call(model, compile)
         self._optimizer = build_optimizer(model, layout.global_batch, **optimizer)
-        self._scheduler = build_scheduler(self._optimizer, layout.global_batch, steps_per_epoch, **schedule)
+        self._scheduler = build_scheduler(
+            self._optimizer, layout.global_batch, steps_per_epoch, **schedule, steps=steps
+        )
         self._schedule_per_epoch = bool(schedule.get("per_epoch"))
 
         self.mixup = None
