@@ -7,14 +7,15 @@ from cli.places import SOURCES, STUDIES
 
 
 def dashboard(cfg: DictConfig) -> None:
-    """Creates the project's workspace and a report for each study, or prints what it would create."""
+    """Create the project's workspace and a report for each study, or print what would be created."""
     # Imported here, so that --help, --cfg and typing errors do not wait.
     import json
 
     from soft.errors import SettingError
     from soft.monitoring.wandb_logger import has_wandb_login
     from soft.settings import check_choice
-    from soft.studies.workspace import build_report, build_workspace, outline, read_studies, to_json
+    from soft.studies.study import read_studies
+    from soft.studies.workspace import build_report, build_workspace, outline, to_json
 
     check_choice("print", cfg.print, ("summary", "json"))
     dry_run = cfg.dry_run or not has_wandb_login()

@@ -19,10 +19,10 @@ SWEEP = "SOFT_SWEEP"
 
 @functools.cache
 def this_launch():
-    """`soft.hardware.launch.find_launch()`; None, without loading the library, where nothing hints at a launcher."""
+    """`soft.hardware.launcher.find_launch()`; None, without loading the library, where nothing hints at a launcher."""
     if not any(name in os.environ for name in _LAUNCHED):
         return None
-    from soft.hardware.launch import find_launch
+    from soft.hardware.launcher import find_launch
 
     return find_launch()
 
@@ -44,7 +44,7 @@ def run_id() -> str:
         return inside(launch.run_id, "--rdzv-id")
     own = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(2)}"
     if launch and launch.by == "torchrun":
-        from soft.hardware.launch import agree_on_name
+        from soft.hardware.launcher import agree_on_name
 
         return agree_on_name(own)
     return own
@@ -59,7 +59,7 @@ def end_with_launcher() -> None:
     """A rank does not outlive what started it."""
     launch = this_launch()
     if launch and launch.by != "SLURM":  # which sees to that itself
-        from soft.hardware.launch import end_with_parent
+        from soft.hardware.launcher import end_with_parent
 
         end_with_parent()
 
@@ -85,7 +85,7 @@ def tell(error: Exception, message: str | None, name: str) -> int:
         log.error("%s%s", who, message)
         errors = sys.modules.get("soft.errors")
         return 1 if errors and isinstance(error, errors.RunError) else 2
-    library = sys.modules.get("soft.hardware.launch")
+    library = sys.modules.get("soft.hardware.launcher")
     if library and library.lost_another(error):
         log.error("%sstopped, because another process of this run has ended; that one's error says why.", who)
         log.info("%sthe connection broke here", who, exc_info=error)

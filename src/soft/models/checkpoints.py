@@ -10,7 +10,7 @@ import timm.models
 import torch
 from torch import Tensor, nn
 
-from soft.errors import SettingError
+from soft.errors import SettingError, first_few
 from soft.models.blocks import resize_position_embedding
 from soft.settings import check_choice
 
@@ -74,7 +74,7 @@ def to_official_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     renamed = {key: _rename(key, official=True) for key in state_dict}
     if unknown := [key for key, name in renamed.items() if name is None]:
-        raise SettingError(f"The authors' files have no name for {_first_few(unknown)}.")
+        raise SettingError(f"The authors' files have no name for {first_few(unknown)}.")
     official: dict[str, Tensor] = {}
     for key, value in state_dict.items():
         name = renamed[key]
@@ -184,7 +184,7 @@ def fit_to_model(state_dict: Mapping[str, Tensor], model: nn.Module, strict: boo
         )
     shapes = [f"{key} {tuple(ours[key].shape)} instead of {tuple(wanted[key].shape)}" for key in misshaped]
     parts = (("missing", missing), ("unknown", extra), ("of another shape", shapes))
-    message = "; ".join(f"{len(found)} {what} ({_first_few(found)})" for what, found in parts if found)
+    message = "; ".join(f"{len(found)} {what} ({first_few(found)})" for what, found in parts if found)
     hint = ""
     if all(".landmarks.conv." in key for key in problems):
         hint = " Landmark windows follow from img_size and num_landmarks; models run on inputs of any other size too."
@@ -223,11 +223,6 @@ def _rename(key: str, official: bool) -> str | None:
                 target = target.replace("#", str(int(found["stage"]) + (1 if official else -1)))
             return target.replace("*", found.get("block", "")) + found["leaf"]
     return None
-
-
-def _first_few(items: list[str]) -> str:
-    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
-    return ", ".join(items[:3]) + more
 
 
 def read_recipe(path: str | Path) -> dict[str, object] | None:
