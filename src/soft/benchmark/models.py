@@ -12,9 +12,9 @@ from soft.benchmark.memory import MIB, count_flops, peak_memory, size_of
 from soft.benchmark.plain_model import PlainTransformer
 from soft.benchmark.report import Report
 from soft.benchmark.timing import interleave, ratio
-from soft.models.checkpoints import to_official_keys
 from soft.models.factory import check_model_name
 from soft.models.inference import optimise_for_inference
+from soft.models.key_names import to_official_keys
 from soft.training.optim import build_optimizer, fuse_step
 
 # (rows, inner, columns) of products whose best rate stands for the machine's: squares, and a stage's token maps.
