@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import arguments, entry
+from cli.entry import arguments, entry
 
 
 def benchmark(cfg: DictConfig) -> None:
@@ -17,7 +17,7 @@ def benchmark(cfg: DictConfig) -> None:
     from soft.benchmark.report import Report
     from soft.benchmark.settings import check_settings
     from soft.hardware.devices import choose_accelerator
-    from soft.training.console import quiet_libraries
+    from soft.monitoring.console import quiet_libraries
 
     quiet_libraries()
     settings = OmegaConf.to_container(cfg, resolve=True)

@@ -2,7 +2,8 @@
 
 from omegaconf import DictConfig
 
-from entrypoint import SOURCES, STUDIES, entry
+from cli.entry import entry
+from cli.places import SOURCES, STUDIES
 
 
 def dashboard(cfg: DictConfig) -> None:

@@ -2,56 +2,46 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import arguments, entry
+from cli.entry import arguments, entry
 
 
 def evaluate(cfg: DictConfig) -> float:
-    """val/top1 in percent of one checkpoint; also writes evaluation.json and prints a table."""
-    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    """Return the top-1 in percent of one checkpoint; write evaluation.json and print the same."""
+    # Imported here, so that --help, --cfg and typing errors do not wait for PyTorch.
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
-    from recorded import build_recorded
+    from cli.recorded import build_recorded
     from soft.data.workers import explained_worker_errors
     from soft.errors import SettingError
     from soft.hardware.layout import check_validation_share
+    from soft.launch.trainer import choose_devices, create_trainer, lightning_options
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
     from soft.models.inference import optimise_for_inference
-    from soft.training import report
-    from soft.training.console import quiet_libraries
+    from soft.monitoring.console import quiet_libraries
+    from soft.monitoring.evaluation import describe_evaluation, write_evaluation
     from soft.training.evaluator import ImageEvaluator
-    from soft.training.trainer import create_trainer
 
     quiet_libraries()
-    trained = read_recipe(cfg.checkpoint)
-    config = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
+    given = OmegaConf.to_container(cfg, resolve=True)
+    trained, config = read_recipe(cfg.checkpoint), given.get("model")
     model = create_from_checkpoint(cfg.checkpoint, config, cfg.weights)
     if cfg.optimise:
         model = optimise_for_inference(model)
 
-    hardware = {key: cfg.trainer[key] for key in HARDWARE}
-    trainer, layout = create_trainer(
-        name=HydraConfig.get().runtime.choices.trainer,
-        enable_checkpointing=False,
-        # Not all of cfg, whose trainer refers to a schedule that an evaluation does not have.
-        recipe={
-            **{key: cfg[key] for key in ("checkpoint", "weights", "optimise")},
-            "model": config,
-            "trainer": hardware,
-        },
-        **hardware,
-    )
+    hardware = choose_devices(HydraConfig.get().runtime.choices.trainer, given["trainer"])
+    trainer = create_trainer(hardware, recipe=given, **lightning_options(given["trainer"]))
 
     if "data" not in cfg and trained is None:
         raise SettingError(f"{cfg.checkpoint} does not say what it was trained on; add data=imagenet, for example.")
     if "data" in cfg:
-        datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
+        datamodule = instantiate(arguments(given["data"]))
     else:
         datamodule = build_recorded(trained["data"], cfg.checkpoint)
     datamodule.prepare_data()
     datamodule.setup("validate")
-    check_validation_share(datamodule.val_size, layout.devices)
+    check_validation_share(datamodule.val_size, hardware.layout.devices)
 
     if model.num_classes != datamodule.num_classes:
         raise SettingError(
@@ -63,12 +53,10 @@ def evaluate(cfg: DictConfig) -> float:
     with explained_worker_errors():
         trainer.validate(evaluator, datamodule, verbose=False)
     name = (config or trained["model"])["name"]
-    result = report.describe_evaluation(trainer, evaluator, datamodule, name, cfg.checkpoint, cfg.weights)
-    report.write_evaluation(result, cfg.output_dir)
+    result = describe_evaluation(trainer, evaluator, datamodule, name, cfg.checkpoint, cfg.weights)
+    write_evaluation(result, cfg.output_dir)
     return result["top1"]
 
-
-HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision", "gpu_arch", "oversubscribe")
 
 main = entry("evaluate")(evaluate)
 

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import entry
+from cli.entry import entry
 
 
 def export(cfg: DictConfig) -> None:

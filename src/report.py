@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from entrypoint import entry
+from cli.entry import entry
 
 
 def report(cfg: DictConfig) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from entrypoint import CONFIG_DIR, SOURCES, ConfigError, explain
-from masking import hide_secrets
+from cli.command_line import ConfigError
+from cli.mistakes import explain
+from cli.places import CONFIG_DIR, SOURCES
+from cli.secrets import hide_secrets
 
 OPTIONS = {
     "cpus-per-task": "4",  # for the loader's processes

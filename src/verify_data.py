@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import arguments, entry
+from cli.entry import arguments, entry
 
 
 def verify_data(cfg: DictConfig) -> None:

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from entrypoint import entry
+from cli.entry import entry
 
 
 def visualize(cfg: DictConfig) -> None:

@@ -5,7 +5,7 @@ Settings in conf/write_shards.yaml.
 
 from omegaconf import DictConfig
 
-from entrypoint import entry
+from cli.entry import entry
 
 
 def write(cfg: DictConfig) -> None:

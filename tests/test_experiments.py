@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from entrypoint import SOURCES
+from cli.entry import SOURCES
 from hydra_plugins.grid import expand, study_grids
 from soft.models.factory import create_from_config
 

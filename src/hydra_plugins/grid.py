@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import STUDIES, ConfigError
+from cli.command_line import ConfigError
+from cli.places import STUDIES
 from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
 
 MULTIRUN = "multirun.yaml"  # as Hydra's own sweepers call it; the report quotes the command from it

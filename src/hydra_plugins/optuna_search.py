@@ -20,7 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import ConfigError
+from cli.command_line import ConfigError
 from hydra_plugins.grid import MULTIRUN, as_word
 from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
 

@@ -23,10 +23,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from entrypoint import FULL_ERROR, ConfigError
-from jobs import ExplainedError, job_command, objective, pass_on_signals, refuse_ranks, run_tree
-from names import inside
-from ranks import SWEEP
+from cli.command_line import ConfigError
+from cli.entry import full_errors
+from cli.ranks import SWEEP
+from cli.safe_names import inside
+from cli.sweep_jobs import ExplainedError, job_command, objective, pass_on_signals, refuse_ranks, run_tree
 
 CONSOLE_LOG = "console.log"
 PATIENCE = 60  # seconds that jobs have to end by themselves when the sweep is interrupted
@@ -106,7 +107,7 @@ class ProcessLauncher(Launcher):
         name = self.config.hydra.job.config_name
         command = job_command(sys.argv[0], name, job.overrides, job.folder, job.number)
         env = {**(env or {}), SWEEP: str(os.getpid())}
-        return run_tree(command, without=() if FULL_ERROR else ("HYDRA_FULL_ERROR",), env=env, **options)
+        return run_tree(command, without=() if full_errors() else ("HYDRA_FULL_ERROR",), env=env, **options)
 
     def _run_side_by_side(self, jobs: list[Job], titles: list[str]) -> list[JobReturn]:
         running: set[subprocess.Popen] = set()

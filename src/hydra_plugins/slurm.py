@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from hydra.core.utils import JobReturn
 
-from entrypoint import ConfigError
+from cli.command_line import ConfigError
 
 with suppress(ImportError):  # an extra: pip install -e '.[slurm]'
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher

@@ -1,4 +1,4 @@
-"""The folder of a sweep: which of its jobs are finished, and where the others go."""
+"""Says which jobs of a sweep are finished in its folder, and where the others go."""
 
 import fcntl
 import json
@@ -16,75 +16,72 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from entrypoint import SOURCES, ConfigError
-from jobs import objective
-from masking import masked
-from names import inside
-
-RESULT = "result.json"
-# Where a run is written, what watches it and what its report quotes do not change what it computes.
-_OUTSIDE = ("output_dir", "name", "resume", "preflight", "logger", "callbacks", "study")
-
-
-def recipe_key(recipe: Mapping[str, object], varied: Sequence[str] = ()) -> str:
-    """What two runs share exactly when they compute the same; from a resolved configuration.
-
-    `varied` are dotted keys of callbacks or loggers over which the user sweeps nevertheless.
-    """
-    inside = {key: value for key, value in recipe.items() if key not in _OUTSIDE}
-    return json.dumps([inside, [_select(recipe, key) for key in varied]], sort_keys=True)
-
-
-def _select(recipe: object, key: str) -> object:
-    for part in key.split("."):
-        recipe = recipe.get(part) if isinstance(recipe, Mapping) else None
-    return recipe
+from cli.command_line import ConfigError, quote
+from cli.places import SOURCES
+from cli.safe_names import inside
+from cli.secrets import masked
+from cli.sweep_jobs import objective
 
 
 def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """The dotted keys of overrides that belong to `_OUTSIDE` and differ between jobs, but for the number of a trial."""
+    """Return the keys and groups of overrides that differ between jobs and can make another run of each.
+
+    The number of a search's trial does not, nor does a name, or a choice of loggers or callbacks as a whole.
+    """
+    from soft.runs.identity import RECORDING
+
     everywhere = set.intersection(*map(set, jobs)) if jobs else set()
-    keys = {word.lstrip("+").partition("=")[0] for job in jobs for word in job if word not in everywhere}
-    keys.discard("callbacks.pruning.trial")
-    return sorted(key for key in keys if "." in key and key.partition(".")[0] in _OUTSIDE)
+    keys = {word.lstrip("+~").partition("=")[0] for job in jobs for word in job if word not in everywhere}
+    keys = {key.replace("/", ".") for key in keys - {"callbacks.pruning.trial"}}
+    return sorted(key for key in keys if "." in key or key not in RECORDING)
 
 
 @dataclass
 class SweepFolder:
-    """Runs of a sweep are folders below `path`.
+    """Runs of a sweep, which are folders below `path`.
 
-    A run is finished when its result.json is there, and is that of a job when its config.yaml says the same.
+    A run is finished when its result.json is there. It is a job's when both compute the same (`soft.runs.identity`);
+    settings that the sweep varies count in any case.
     """
 
     path: Path
     varied: Sequence[str] = ()
-    _runs: dict[str, Path] = field(init=False)
+    _runs: list[tuple[dict[str, object], bool, Path]] = field(init=False)
 
     def __post_init__(self) -> None:
+        from soft.runs.folder import RESULT  # Hydra loads this module for every command, and the library loads PyTorch
+
         configs = [file for file in self.path.rglob("config.yaml") if (file.parent / ".hydra").is_dir()]
-        configs.sort(key=lambda file: (file.parent / RESULT).is_file())
-        self._runs = {
-            recipe_key(OmegaConf.to_container(OmegaConf.load(file)), self.varied): file.parent for file in configs
-        }
+        configs.sort(key=lambda file: (file.parent / RESULT).is_file(), reverse=True)
+        self._runs = [self._read(file) for file in configs]
 
-    def finished(self, key: str) -> Path | None:
-        """The folder of the finished run with this `recipe_key`."""
-        folder = self._runs.get(key)
-        return folder if folder is not None and (folder / RESULT).is_file() else None
+    def _read(self, file: Path) -> tuple[dict[str, object], bool, Path]:
+        """Return the identity of the run with this config.yaml, whether an older version wrote it, and its folder."""
+        from soft.runs.folder import is_older, read_mark
+        from soft.runs.identity import identity
 
-    def place(self, key: str, name: str) -> tuple[Path, Path | None]:
-        """Folder for a run that is to start, and the checkpoint of an earlier start from which it can go on.
+        recipe, mark = OmegaConf.to_container(OmegaConf.load(file)), read_mark(file.parent)
+        return identity(recipe, self.varied), mark is None or is_older(mark), file.parent
 
-        That is the folder of the earlier start, else `name`; where another run has that, the next number that is free.
-        Without a checkpoint an earlier start leaves nothing behind.
+    def find(self, job: Mapping[str, object]) -> Path | None:
+        """Return the folder of a job's run, a finished one if there is any."""
+        from soft.runs.identity import same_run
+
+        return next((folder for theirs, older, folder in self._runs if same_run(job, theirs, older)), None)
+
+    def place(self, job: Mapping[str, object], name: str) -> tuple[Path, Path | None]:
+        """Return the folder for a run that is to start, and the checkpoint of an earlier start to go on from.
+
+        The folder is that of the earlier start, or else `name`; where another run has that, it is the next number that
+        is free. Without a checkpoint an earlier start leaves nothing behind.
         """
-        folder = self._runs.get(key)
+        folder = self.find(job)
         if folder is None:
             folder, number = self.path / name, int(name) if name.isdigit() else 0
-            while folder in self._runs.values():
+            while folder in [taken for _, _, taken in self._runs]:
                 number += 1
                 folder = self.path / str(number)
-            self._runs[key] = folder
+            self._runs.append((dict(job), False, folder))
         checkpoint = folder / "checkpoints" / "last.ckpt"
         if checkpoint.is_file():
             return folder, checkpoint
@@ -96,7 +93,10 @@ class SweepFolder:
 def run_missing(
     launcher: Launcher, context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> list[JobReturn]:
-    """Launches the jobs, given by their overrides, that no earlier start has finished; a result for every job."""
+    """Launch the jobs, given by their overrides, that no earlier start has finished; return a result for every job."""
+    from soft.runs.folder import RESULT
+    from soft.runs.identity import identity
+
     sweep = Path(config.hydra.sweep.dir).absolute()
     varied = _varied(jobs)
     runs, finished, missing, keys = SweepFolder(sweep, varied), {}, {}, []
@@ -104,19 +104,21 @@ def run_missing(
         job = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job):
             job.hydra.job.id = job.hydra.job.num = number
-        key = recipe_key(_resolve(job, varied), varied)
+        recipe = identity(_resolve(job, varied), varied)
+        key = json.dumps(recipe, sort_keys=True)
         keys.append(key)
         if key in finished or key in missing:
             continue  # jobs that come to the same are run once
-        if folder := runs.finished(key):
+        folder = runs.find(recipe)
+        if folder is not None and (folder / RESULT).is_file():
             finished[key] = JobReturn(
                 list(filter_overrides(overrides)), job, working_dir=str(folder), status=JobStatus.COMPLETED
             )
             finished[key].return_value = objective(folder)
             continue
-        folder, checkpoint = runs.place(key, inside(job.hydra.sweep.subdir, "hydra.sweep.subdir"))
-        goes_on = [f'resume="{checkpoint}"'] if checkpoint else []
-        missing[key] = [*overrides, *goes_on, f'hydra.sweep.subdir="{folder.relative_to(sweep)}"']
+        folder, checkpoint = runs.place(recipe, inside(job.hydra.sweep.subdir, "hydra.sweep.subdir"))
+        goes_on = [f"resume={quote(checkpoint)}"] if checkpoint else []
+        missing[key] = [*overrides, *goes_on, f"hydra.sweep.subdir={quote(folder.relative_to(sweep))}"]
     if finished:
         print(f"{len(finished)} of {len(jobs)} runs are finished already, in {sweep}", flush=True)
     if missing:
@@ -126,11 +128,14 @@ def run_missing(
 
 
 def _resolve(job: DictConfig, varied: Sequence[str]) -> dict[str, object]:
-    """The configuration of a job that has not started, like the config.yaml that it will write."""
-    parts = [name for name in job if name not in ("hydra", *_OUTSIDE)]
+    """Return the configuration of a job that has not started, like the config.yaml that it will write."""
+    from soft.runs.identity import RECORDING
+
+    parts = [name for name in job if name not in RECORDING]
     recipe = OmegaConf.masked_copy(job, parts)
     for key in varied:
-        OmegaConf.update(recipe, key, OmegaConf.select(job, key), force_add=True)
+        if key.partition(".")[0] in RECORDING:
+            OmegaConf.update(recipe, key, OmegaConf.select(job, key), force_add=True)
     return masked(OmegaConf.to_container(recipe, resolve=True))
 
 
@@ -158,9 +163,9 @@ def lock_sweep(config: DictConfig) -> Iterator[Path]:
 
 def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
     """Report, and list what failed; raises the first of the failures."""
-    if any(sweep.rglob(RESULT)):
+    if any(sweep.rglob("result.json")):
         print(flush=True)
-        subprocess.run([sys.executable, str(SOURCES / "report.py"), f'sweep="{sweep}"'], check=False)
+        subprocess.run([sys.executable, str(SOURCES / "report.py"), f"sweep={sweep}"], check=False)
     failed = [result for result in results if result.status == JobStatus.FAILED]
     if results:
         print(f"\n{len(results) - len(failed)} of {len(results)} runs finished, in {sweep}", flush=True)

@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from entrypoint import ConfigError
+from cli.command_line import ConfigError
 from hydra_plugins.grid import expand
 
 GRIDS = [{"t": [1, 5], "seed": [0, 1]}, {"inverse": ["cholesky", "svd"], "seed": [0, 1]}]

@@ -1,9 +1,12 @@
 """Which runs of a sweep are known, and where the next one goes."""
 
+import json
+
 import yaml
 
 from hydra_plugins import sweep_folder
-from hydra_plugins.sweep_folder import SweepFolder, recipe_key
+from hydra_plugins.sweep_folder import SweepFolder
+from soft.runs.identity import FORMAT, identity
 
 
 def write(folder, m, **files):
@@ -23,16 +26,30 @@ def write(folder, m, **files):
 
 
 def key(m):
-    return recipe_key({"output_dir": "elsewhere", "study": {"name": "y"}, "model": {"m": m}})
+    return identity({"output_dir": "elsewhere", "study": {"name": "y"}, "model": {"m": m}})
 
 
 def test_finished_runs_are_recognised_by_their_config(tmp_path):
     write(tmp_path / "7", 4, result_json="{}")
     write(tmp_path / "1", 9)
     runs = SweepFolder(tmp_path)
-    assert runs.finished(key(4)) == tmp_path / "7"
-    assert runs.finished(key(9)) is None
-    assert runs.finished(key(16)) is None
+    assert runs.find(key(4)) == tmp_path / "7"
+    assert runs.find(key(9)) == tmp_path / "1"
+    assert runs.find(key(16)) is None
+
+
+def test_a_finished_run_goes_before_an_unfinished_one(tmp_path):
+    write(tmp_path / "0", 4)
+    write(tmp_path / "1", 4, result_json="{}")
+    assert SweepFolder(tmp_path).find(key(4)) == tmp_path / "1"
+
+
+def test_a_run_of_an_older_version_is_recognised_by_the_settings_it_had(tmp_path):
+    write(tmp_path / "0", 4, result_json="{}")
+    newer = {**key(4), "model.added_since": 1}
+    assert SweepFolder(tmp_path).find(newer) == tmp_path / "0"
+    (tmp_path / "0" / "run.json").write_text(json.dumps({"format": FORMAT}))
+    assert SweepFolder(tmp_path).find(newer) is None
 
 
 def test_a_new_run_takes_no_folder_of_another(tmp_path):
@@ -62,8 +79,8 @@ def test_a_sweep_over_what_watches_a_run_runs_every_job(tmp_path):
     varied = sweep_folder._varied(jobs)
     assert varied == ["callbacks.fault.step"]
     recipes = [{"callbacks": {"fault": {"step": step}, "other": step}} for step in (1, 2)]
-    assert len({recipe_key(recipe, varied) for recipe in recipes}) == 2
-    assert len({recipe_key(recipe) for recipe in recipes}) == 1
+    assert identity(recipes[0], varied) != identity(recipes[1], varied)
+    assert identity(recipes[0]) == identity(recipes[1])
     trials = [["callbacks.pruning.trial=1"], ["callbacks.pruning.trial=2"]]
     assert (
         sweep_folder._varied(trials) == sweep_folder._varied([["name=a"], ["name=b"]]) == sweep_folder._varied([]) == []

@@ -8,20 +8,21 @@ from pathlib import Path
 import timm
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 import soft  # noqa: F401 - registers the models
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
-from soft.training.checkpointing import LastCheckpoint
-from soft.training.console import quiet_libraries
-from soft.training.loggers import CsvLogger, finish_loggers, resume_metrics
+from soft.launch.hardware import choose_hardware
+from soft.launch.trainer import create_trainer
+from soft.monitoring.console import quiet_libraries
+from soft.monitoring.csv_logger import CsvLogger
+from soft.monitoring.loggers import finish_loggers, resume_metrics
+from soft.runs.best_checkpoint import BestCheckpoint
+from soft.runs.checkpointing import LastCheckpoint
+from soft.runs.resume import start_in
+from soft.runs.signals import SIGNALS
 from soft.training.module import ImageClassifier
-from soft.training.resume import start_in
-from soft.training.runs import comparable
-from soft.training.signals import SIGNALS
-from soft.training.trainer import create_trainer
 
 MIXED = Augmentation(hflip=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 
@@ -61,25 +62,22 @@ def train(
     quiet_libraries()
     recipe = {"output_dir": str(folder), **settings}
     SIGNALS.received = 0
-    with start_in(folder, resume, comparable(recipe)) as start:
+    with start_in(folder, resume, recipe) as start:
         loggers = [CsvLogger(str(folder)), *more_loggers(str(folder))]
         resume_metrics(loggers, start.position)
         checkpoints = folder / "checkpoints"
-        trainer, layout = create_trainer(
-            global_batch,
-            accelerator="cpu",
-            devices=1,
-            max_batch_per_device=max_per_device,
+        hardware = choose_hardware(global_batch, accelerator="cpu", devices=1, max_batch_per_device=max_per_device)
+        trainer = create_trainer(
+            hardware,
             callbacks=[
                 *callbacks,
                 LastCheckpoint(str(checkpoints), every_n_minutes=None, every_n_train_steps=checkpoint_every),
-                ModelCheckpoint(checkpoints, "best", "val/top1", mode="max", enable_version_counter=False),
+                BestCheckpoint(checkpoints),
             ],
             logger=loggers,
             max_epochs=epochs,
             gradient_clip_val=1.0,
             log_every_n_steps=1,
-            enable_progress_bar=False,
             enable_model_summary=False,
             **trainer_options,
         )
@@ -95,7 +93,7 @@ def train(
             MIXED,
             optimizer,
             {"epochs": epochs, **schedule},
-            layout,
+            hardware.layout,
             data.steps_per_epoch,
             **{"ema_decay": 0.9, "seed": 1, "recipe": recipe, **options},
         )

@@ -14,12 +14,12 @@ from soft.data.mixing import Mixup
 from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
+from soft.runs.position import Position, current_position, describe_position, loop_state, read_position
+from soft.runs.resume import check_weights
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
 from soft.training.optim import build_optimizer, build_scheduler, fuse_step, keep_settings
-from soft.training.position import Position, current_position, describe_position, loop_state, read_position
-from soft.training.resume import check_weights
 
 
 class ImageClassifier(ImageEvaluator):

@@ -1,0 +1,67 @@
+"""Settles which folder a command runs in, where a run has one already, before Hydra makes a new one."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cli.command_line import SEARCH_PATH, parse, quote
+from cli.places import CONFIG_DIR
+from cli.secrets import masked
+
+
+def find_folder(config_name: str) -> None:
+    """Add `hydra.run.dir=...` to the command line where `resume` names a run, or means one (`auto`).
+
+    Nothing is added where a folder is named already: jobs of a sweep have theirs, and `resume=auto` then goes on with
+    what is in it.
+    """
+    args = parse(sys.argv[1:])
+    named = any(word.startswith(("hydra.run.dir=", "output_dir=")) for word in args.overrides)
+    resume = next((word.partition("=")[2] for word in reversed(args.overrides) if word.startswith("resume=")), None)
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    if named or args.multirun or args.cfg or args.help or args.hydra_help or args.info or not (resume or requeued):
+        return
+    try:
+        folder = _folder_of(compose(args.config_name or config_name, args.overrides), resume)
+    except (HydraException, OmegaConfBaseException):  # Hydra meets the same error and says it
+        return
+    if folder is not None:
+        sys.argv.append(f"hydra.run.dir={quote(folder)}")
+
+
+def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the configuration of a command, with no folder to write to."""
+    words = [word for word in overrides if not word.startswith("hydra") or word.startswith(f"{SEARCH_PATH}=")]
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose(config_name, words)
+    GlobalHydra.instance().clear()
+    cfg.output_dir = ""
+    return cfg
+
+
+def _folder_of(cfg: DictConfig, resume: str | None) -> Path | None:
+    from soft.runs.folder import find_unfinished, holds, read_mark, run_folder, this_launch
+
+    if "resume" not in cfg or cfg.preflight:
+        return None
+    recipe = masked(OmegaConf.to_container(cfg, resolve=True))
+    if resume in (None, "null"):
+        return find_unfinished(recipe, _folders(cfg.name), this_launch())
+    if resume == "auto":
+        return find_unfinished(recipe, _folders(cfg.name))
+    folder = run_folder(Path(str(cfg.resume)).expanduser().absolute())
+    return folder if folder is not None and holds(read_mark(folder), recipe) else None
+
+
+def _folders(name: str) -> Iterator[Path]:
+    """Yield the folders of this name's runs, alone and as jobs of sweeps, where conf/train.yaml puts them."""
+    for mark in ("*/run.json", "*/*/run.json"):
+        for path in (Path("outputs") / name).absolute().glob(mark):
+            yield path.parent

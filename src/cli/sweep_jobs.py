@@ -1,0 +1,149 @@
+"""A job of a sweep as a process tree of its own, whatever launches it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from cli.ranks import this_launch
+
+# Passed on to the job: what ends it cleanly. submitit sends USR2 where SLURM by itself would send USR1.
+_PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGUSR1: signal.SIGUSR1, signal.SIGUSR2: signal.SIGUSR1}
+
+
+class ExplainedError(Exception):
+    """Ends a job whose error the user has been told."""
+
+
+def job_command(script: str, config_name: str, overrides: Sequence[str], folder: str | Path, number: int) -> list[str]:
+    """What a user would type for one job of a sweep, in a folder of its own."""
+    command = [sys.executable, script, "--config-name", config_name, *overrides]
+    # A mode from the config file would otherwise send the job back into a sweep.
+    return [*command, "hydra.mode=RUN", f"hydra.run.dir={folder}", f"hydra.job.num={number}"]
+
+
+def run_tree(
+    command: Sequence[str],
+    without: Sequence[str] = (),
+    failed: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    running: set[subprocess.Popen] | None = None,
+    **streams: object,
+) -> int:
+    """Exit code of `command`; signals are passed on to it, and whatever it leaves behind is killed.
+
+    Args:
+        without: environment variables that are not for it.
+        env: environment variables that are for it alone.
+        running: holds the process while it runs, for whoever runs several at a time and passes signals on to them.
+        streams: its `stdout` and `stderr`; this process's by default.
+        failed: a file by which several of these, each with a rank of one run, tell that one has failed. The others may
+            be waiting for it in vain, and get a few seconds to notice.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in without} | dict(env or {})
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
+    running = set() if running is None else running
+    running.add(process)
+    try:
+        with pass_on_signals(running) as received:
+            code = _wait(process, failed)
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        raise
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        running.discard(process)
+    if signal.SIGTERM in received:
+        sys.exit(128 + signal.SIGTERM)
+    return code
+
+
+def _wait(process: subprocess.Popen, failed: Path | None) -> int:
+    if failed is None:
+        return process.wait()
+    while process.poll() is None:
+        if failed.exists():
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(10)
+            return -signal.SIGKILL
+        time.sleep(1)
+    if process.returncode:
+        failed.touch()
+    return process.returncode
+
+
+@contextmanager
+def pass_on_signals(running: set[subprocess.Popen]) -> Iterator[set[int]]:
+    """Processes that are in `running` get the signals that end this one; those are in the set that it gives."""
+    received: set[int] = set()
+
+    def pass_on(number: int, _: object) -> None:
+        received.add(number)
+        for process in list(running):
+            process.send_signal(_PASSED_ON[signal.Signals(number)])
+
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        yield received
+        return
+    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def objective(folder: Path) -> float | None:
+    """Return what a sweep compares: the best value of a run's monitored metric, or an evaluation's top-1 in percent."""
+    if (folder / "result.json").is_file():
+        from soft.runs.result import read_result
+
+        result = read_result(folder)
+        return result.get("best", result["top1"])  # older files hold the top-1 alone
+    if (folder / "evaluation.json").is_file():
+        return json.loads((folder / "evaluation.json").read_text())["top1"]
+    return None
+
+
+def run_sweep_job(script: str) -> float | None:
+    """This job of a sweep, which a launcher has set up in this process, in processes of its own: its objective."""
+    refuse_ranks(by="torchrun")
+    config, env = HydraConfig.get(), os.environ
+    folder, failed = Path(config.runtime.output_dir), None
+    job, tasks = env.get("SLURM_JOB_ID"), int(env.get("SLURM_STEP_NUM_TASKS", 1))
+    if int(env.get("SUBMITIT_LOCAL_NTASKS", 1)) > 1:  # tasks of one job are ranks, as under SLURM
+        from submitit.helpers import TorchDistributedEnvironment
+
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        job, tasks = env["SUBMITIT_LOCAL_JOB_ID"], int(env["SUBMITIT_LOCAL_NTASKS"])
+    restarts = env.get("SLURM_RESTART_COUNT", "0")
+    if tasks > 1:
+        failed = folder / f".failed_{job}_{restarts}"
+    overrides = [*config.overrides.task, *(["resume=auto"] if restarts != "0" else [])]
+    command = job_command(script, config.job.config_name, overrides, folder, config.job.num)
+    if code := run_tree(command, failed=failed):
+        raise ExplainedError(f"the run in {folder} ended with exit code {code}; {config.job.config_name}.log says why.")
+    return objective(folder)
+
+
+def refuse_ranks(by: str | None = None) -> None:
+    """Refuse to start a sweep in each of several processes; only if `by` started them, where that is given."""
+    launch = this_launch()
+    if launch and launch.nodes * launch.per_node > 1 and by in (None, launch.by):
+        from soft.errors import SettingError
+
+        raise SettingError(
+            f"A sweep is started by one process, and {launch.by} started {launch.nodes * launch.per_node}. Leave out "
+            f"{launch.by}: trainer=gpu_ddp gives every job its processes, and hydra/launcher=slurm its nodes."
+        )

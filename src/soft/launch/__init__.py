@@ -1,0 +1,1 @@
+"""The launch of a run: its plan, its trainer and its processes."""

@@ -1,0 +1,63 @@
+"""The training itself, with what has to be true around it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+
+from soft.data.workers import explained_worker_errors
+from soft.monitoring.console import quiet_libraries
+from soft.monitoring.environment import describe_environment
+from soft.monitoring.loggers import finish_loggers, settings_to_filter
+from soft.settings import check_whole
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time since a run began."""
+
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since then."""
+        return time.monotonic() - self.started
+
+
+def begin(seed: int) -> Clock:
+    """Seed every random generator, leave the terminal to what the user has to know, and start the clock."""
+    clock = Clock()
+    quiet_libraries()
+    check_whole("seed", seed, least=0)
+    seed_everything(seed, workers=True, verbose=False)
+    return clock
+
+
+def fit(
+    trainer: Trainer,
+    module: LightningModule,
+    datamodule: LightningDataModule,
+    facts: Mapping[str, object],
+    checkpoint: Path | None = None,
+    command: str | None = None,
+) -> None:
+    """Train, with the settings and conditions of the run in its loggers, which are closed whatever happens.
+
+    Args:
+        module: an `ImageClassifier`; its recipe says where the run writes.
+        facts: of the run's plan, for the loggers.
+        checkpoint: to go on from; None to begin.
+        command: what was typed, for the loggers.
+    """
+    recipe = module.recipe
+    conditions = {
+        "derived": dict(facts),
+        "environment": describe_environment(trainer.strategy.root_device),
+        "command": command,
+    }
+    with finish_loggers(trainer.loggers), explained_worker_errors(Path(recipe["output_dir"]) / "checkpoints"):
+        for logger in trainer.loggers:
+            logger.log_hyperparams({**settings_to_filter(recipe), **conditions})
+        trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)

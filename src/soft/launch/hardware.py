@@ -1,0 +1,73 @@
+"""The devices of a run, chosen and checked before anything is built on them."""
+
+from dataclasses import dataclass
+
+from soft.errors import SettingError
+from soft.hardware.devices import check_gpus, choose_accelerator, count_devices, count_nodes
+from soft.hardware.launch import find_launch
+from soft.hardware.layout import BatchLayout, lay_out_batch
+from soft.settings import check_choice, check_number
+
+PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The devices of a run, here or elsewhere."""
+
+    accelerator: str  # cpu, cuda or mps
+    per_node: int
+    nodes: int
+    layout: BatchLayout
+    indices: list[int] | None = None  # of the devices of a node, where they are not 0, 1, 2 ...
+
+
+def choose_hardware(
+    global_batch: int | None = None,
+    name: str = "trainer",
+    accelerator: str = "auto",
+    devices: int | str | list[int] = "auto",
+    num_nodes: int | str = "auto",
+    precision: str = "32-true",
+    gpu_arch: str | None = None,
+    max_batch_per_device: int = 128,
+    oversubscribe: bool = False,
+    device_memory: float | None = None,
+    lacking: list[str] | None = None,
+) -> Hardware:
+    """Return the devices that these settings mean, and how the global batch lies over them.
+
+    Args:
+        global_batch: images per optimiser step; None when nothing is trained.
+        name: the chosen trainer config, for messages.
+        accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
+        devices: per node: a number, `auto`, -1 or a list of indices.
+        num_nodes: a number, or `auto`: as many as torchrun or SLURM started this on.
+        precision: one of Lightning's.
+        gpu_arch: architecture the config is written for, such as `sm_70`.
+        max_batch_per_device: images in one forward pass; more are accumulated.
+        oversubscribe: allow more CPU processes than cores.
+        device_memory: GiB of one device, where it is not here to be asked; for the preflight.
+        lacking: a list that takes what this machine or this PyTorch build lacks; without it, that is an error.
+
+    Raises:
+        SettingError: a setting that does not fit, or what is lacking.
+    """
+    check_choice("trainer.precision", precision, PRECISIONS)
+    if device_memory is not None:
+        check_number("trainer.device_memory", device_memory, low=0.1)
+    if gpu_arch == "sm_70" and precision.startswith("bf16"):
+        raise SettingError(f"trainer.precision={precision} is not for V100 GPUs, which have no bfloat16; use 16-mixed.")
+    accelerator = choose_accelerator(accelerator)
+    launch = find_launch()
+    count, nodes = count_devices(accelerator, devices, oversubscribe, launch), count_nodes(num_nodes, launch)
+    try:
+        check_gpus(f"trainer={name}", accelerator, count, gpu_arch)
+    except SettingError as error:
+        if lacking is None:
+            raise
+        lacking.append(str(error))
+    world_size = count * nodes
+    layout = lay_out_batch(world_size if global_batch is None else global_batch, world_size, max_batch_per_device)
+    indices = devices if isinstance(devices, list) else None
+    return Hardware(accelerator, count, nodes, layout, indices)

@@ -1,0 +1,318 @@
+"""The plan of a run: what its recipe comes to on its hardware, and what stands against it.
+
+`plan_run` makes it once, before anything is trained. A launch prints it, refuses what cannot run and logs its facts. A
+preflight makes it for hardware and data that need not be here, and prints all of it.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.seed import isolate_rng
+from timm.layers import to_2tuple
+from torch import nn
+
+from soft.data.datasets import DOWNLOADS
+from soft.errors import SettingError
+from soft.hardware.launch import check_launch, find_launch
+from soft.hardware.layout import BatchLayout, check_validation_share
+from soft.hardware.memory import Memory, estimate_memory
+from soft.hardware.preflight import (
+    Finding,
+    RankPlan,
+    answers,
+    check_disk,
+    check_memory,
+    check_nodes,
+    device_memory,
+    plan_ranks,
+)
+from soft.launch.hardware import Hardware, choose_hardware
+from soft.models.flops import count_macs
+from soft.monitoring.wandb_logger import resolve_wandb_mode, wandb_server
+from soft.training.optim import scaled_lr
+
+# A launch on CPUs does without the estimate of memory for smaller models: it would take most of their start.
+SMALL_MODEL = 5e6  # parameters
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one process and its folder need, and have. None stands for what is not known."""
+
+    memory: Memory | None
+    device_memory: int | None  # bytes
+    checkpoint: int  # bytes of one
+    checkpoints: int  # how many are there at the same time
+    disk_free: int  # bytes
+    wandb: str  # what becomes of its logs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does, and what stands against it."""
+
+    model: str
+    params: int
+    macs: int  # multiply-accumulates of one image
+    data: str
+    img_size: tuple[int, int]  # height, width
+    num_classes: int
+    train_images: int | None  # None where the data is not here
+    val_images: int | None
+    data_notes: list[str]
+    hardware: Hardware
+    trainer: str  # the chosen trainer config
+    precision: str
+    gpu_arch: str | None
+    lr: float  # at a global batch of `REFERENCE_BATCH`
+    epochs: int
+    steps_per_epoch: int | None
+    steps: int | None
+    resources: Resources
+    folder: Path
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def layout(self) -> BatchLayout:
+        """Return how the global batch lies over the devices."""
+        return self.hardware.layout
+
+    @property
+    def lr_scaled(self) -> float:
+        """Return the learning rate at this run's global batch."""
+        return scaled_lr(self.lr, self.layout.global_batch)
+
+    @property
+    def ranks(self) -> list[RankPlan]:
+        """Return what each process does."""
+        hardware = self.hardware
+        return plan_ranks(hardware.layout, hardware.per_node, hardware.accelerator, hardware.indices)
+
+    @property
+    def exit_code(self) -> int:
+        """Return 2 if the recipe cannot run as it stands, and 0 also where only this machine lacks something for it."""
+        return 2 if any(finding.kind == "error" for finding in self.findings) else 0
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return what follows from the recipe and the machine, by name: for result.json and the loggers."""
+        memory = self.resources.memory
+        return {
+            "params": self.params,
+            "macs": self.macs,
+            "img_size": list(self.img_size),
+            "num_classes": self.num_classes,
+            "train_images": self.train_images,
+            "val_images": self.val_images,
+            "global_batch": self.layout.global_batch,
+            "devices": self.layout.devices,
+            "per_device_batch": self.layout.per_device,
+            "accumulate": self.layout.accumulate,
+            "lr_base": self.lr,
+            "lr_scaled": self.lr_scaled,
+            "steps_per_epoch": self.steps_per_epoch,
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "precision": self.precision,
+            "accelerator": self.hardware.accelerator,
+            "folder": str(self.folder),
+            **({"expected_memory": memory.peak, "device_memory": self.resources.device_memory} if memory else {}),
+        }
+
+
+def plan_run(
+    recipe: Mapping[str, object],
+    trainer_name: str,
+    datamodule: LightningDataModule,
+    build: Callable[[int, BatchLayout, int], LightningModule],
+    folder: Path,
+    rehearse: bool = False,
+) -> tuple[Plan, LightningModule]:
+    """Return the plan of the run that `recipe` describes, and the module that it trains.
+
+    Args:
+        recipe: the resolved configuration, in plain containers.
+        trainer_name: the chosen trainer config.
+        datamodule: the data, which is read here.
+        build: makes the module from (number of classes, batch layout, steps per epoch).
+        folder: where the run writes.
+        rehearse: plan a run whose hardware and data need not be here; what is missing becomes a finding.
+
+    Raises:
+        SettingError: a setting that does not fit. Without `rehearse`, also what this machine lacks.
+    """
+    findings: list[Finding] = []
+    settings = recipe["trainer"]
+    lacking: list[str] | None = [] if rehearse else None
+    hardware = choose_hardware(
+        recipe["data"]["batch_size"],
+        trainer_name,
+        **{key: settings[key] for key in inspect.signature(choose_hardware).parameters if key in settings},
+        lacking=lacking,
+    )
+    findings += [Finding("missing", text) for text in lacking or []]
+    if not rehearse:
+        check_launch(find_launch(), hardware.per_node, hardware.nodes)
+    findings += check_nodes(hardware.nodes, hardware.per_node)
+    wandb = _check_wandb(recipe["logger"].get("wandb"), findings)
+    if not rehearse:
+        _refuse_missing(findings)
+
+    classes, train, val = _read_data(datamodule, recipe["data"], findings, rehearse)
+    batch = hardware.layout.global_batch
+    if train is not None and train < batch:
+        raise SettingError(f"data.batch_size={batch} is more than the {train} training images; an epoch has no step.")
+    if val is not None and not rehearse:
+        check_validation_share(val, hardware.layout.devices)
+    steps_per_epoch = train // batch if train else None
+    module = build(classes, hardware.layout, steps_per_epoch or 1)
+    epochs, max_steps = settings["max_epochs"], settings["max_steps"]
+    steps = None if steps_per_epoch is None else steps_per_epoch * epochs
+    if steps is not None and max_steps > 0:
+        steps = min(steps, max_steps)
+
+    img_size = to_2tuple(datamodule.img_size)
+    params = sum(parameter.numel() for parameter in module.model.parameters())
+    plan = Plan(
+        model=recipe["model"]["name"],
+        params=params,
+        macs=count_macs(module.model, (3, *img_size)),
+        data=datamodule.dataset,
+        img_size=img_size,
+        num_classes=classes,
+        train_images=train,
+        val_images=val,
+        data_notes=list(getattr(datamodule, "notes", [])),
+        hardware=hardware,
+        trainer=trainer_name,
+        precision=settings["precision"],
+        gpu_arch=settings["gpu_arch"],
+        lr=recipe["optimizer"]["lr"],
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        steps=steps,
+        resources=_find_resources(recipe, hardware, datamodule, module, folder, wandb, findings, rehearse),
+        folder=folder,
+        findings=findings,
+    )
+    if not rehearse:
+        _refuse_missing(findings)
+    return plan, module
+
+
+def _refuse_missing(findings: list[Finding]) -> None:
+    for finding in findings:
+        if finding.kind == "missing":
+            raise SettingError(finding.text)
+
+
+def _read_data(
+    datamodule: LightningDataModule, settings: Mapping[str, object], findings: list[Finding], rehearse: bool
+) -> tuple[int, int | None, int | None]:
+    """Return (classes, training images, validation images): counted, else expected, else None."""
+    if not rehearse:
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        return datamodule.num_classes, datamodule.train_size, datamodule.val_size
+    try:
+        datamodule.setup("fit")
+    except SettingError as error:
+        root = datamodule.options.get("root")
+        here = isinstance(root, Path) and root.is_dir() and any(root.iterdir())
+        if datamodule.dataset in DOWNLOADS:
+            findings.append(
+                Finding("missing", f"{datamodule.dataset} is not below data.root={root} yet; a launch fetches it.")
+            )
+        else:
+            findings.append(Finding("error" if here else "missing", str(error)))
+        expected = settings.get("expected") or {}
+        classes = settings["num_classes"] or expected.get("classes")
+        if classes is None:
+            raise SettingError(f"{error} Set data.num_classes for a preflight without the data.") from error
+        return classes, expected.get("train"), expected.get("val")
+    return datamodule.num_classes, datamodule.train_size, datamodule.val_size
+
+
+def _find_resources(
+    recipe: Mapping[str, object],
+    hardware: Hardware,
+    datamodule: LightningDataModule,
+    module: LightningModule,
+    folder: Path,
+    wandb: str,
+    findings: list[Finding],
+    rehearse: bool,
+) -> Resources:
+    """Return what the run needs and has; what does not suffice is added to `findings`."""
+    if rank_zero_only.rank:  # the first rank reports for all
+        return Resources(None, None, 0, 0, 0, wandb)
+    available = device_memory(hardware.accelerator, hardware.per_node, recipe["trainer"]["device_memory"])
+    memory, parameters = None, sum(parameter.numel() for parameter in module.model.parameters())
+    if rehearse or hardware.accelerator != "cpu" or parameters >= SMALL_MODEL:
+        memory = _estimate_memory(recipe, hardware, datamodule, module, available, findings)
+    callbacks = recipe["callbacks"].values()
+    kept = sum(max(1, c.get("save_top_k") or 1) for c in callbacks if c["_target_"].endswith("Checkpoint"))
+    count = 2 * kept  # beside each one there is its successor, or its predecessor
+    size = memory.checkpoint if memory else 4 * _bytes(module.model)  # weights, averages and two moments
+    free, notes = check_disk(folder, size * count)
+    findings += notes
+    return Resources(memory, available, size, count, free, wandb)
+
+
+def _estimate_memory(
+    recipe: Mapping[str, object],
+    hardware: Hardware,
+    datamodule: LightningDataModule,
+    module: LightningModule,
+    available: int | None,
+    findings: list[Finding],
+) -> Memory | None:
+    try:
+        with isolate_rng():
+            memory = estimate_memory(
+                module,
+                (3, *to_2tuple(datamodule.img_size)),
+                hardware.layout,
+                datamodule.val_batch_size,
+                recipe["trainer"]["precision"],
+                gpu=hardware.accelerator == "cuda",
+                ddp=hardware.layout.devices > 1,
+            )
+    except Exception as error:  # an operation without a shape function can raise anything; training does without it
+        text = f"The memory of a step is not known: {type(error).__name__}: {error}"
+        findings.append(Finding("warning", text.split("\n")[0]))
+        return None
+    findings += check_memory(memory, available)
+    return memory
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
+def _check_wandb(settings: Mapping[str, object] | None, findings: list[Finding]) -> str:
+    """Return what becomes of W&B's logs; a missing key or a server that does not answer is added to `findings`."""
+    if settings is None:
+        return "off"
+    try:
+        mode = resolve_wandb_mode(settings["mode"])
+    except SettingError as error:
+        findings.append(Finding("missing", str(error)))
+        return "online, without a key"
+    if mode != "online" or rank_zero_only.rank:
+        return mode
+    server = wandb_server()
+    if answers(server):
+        return f"online, {server} answers"
+    findings.append(
+        Finding(
+            "warning",
+            f"W&B at {server} does not answer. logger.wandb.mode=offline keeps the run in its folder, from where "
+            "`wandb sync` uploads it.",
+        )
+    )
+    return f"online, {server} does not answer"

@@ -1,0 +1,88 @@
+"""A Lightning Trainer on the hardware of a run."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
+
+from soft.hardware.launch import check_launch, find_launch
+from soft.hardware.memory import keep_freed_memory
+from soft.launch.distributed import Ranks, RestartableDDP, cluster_environment
+from soft.launch.hardware import Hardware, choose_hardware
+from soft.runs.checkpointing import AtomicCheckpointIO
+from soft.training.sync_batchnorm import SyncBatchNorm
+
+# Settings of the group `trainer` that say which devices there are, or that the module takes.
+_OF_OTHERS = {*inspect.signature(choose_hardware).parameters, "compile", "channels_last", "max_steps"} - {"precision"}
+
+
+def lightning_options(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings of the group `trainer` that `create_trainer` takes."""
+    return {key: value for key, value in settings.items() if key not in _OF_OTHERS}
+
+
+def choose_devices(name: str, settings: Mapping[str, object], global_batch: int | None = None) -> Hardware:
+    """Return the hardware that the settings of the group `trainer` mean, for processes started as they say.
+
+    Args:
+        name: the chosen trainer config, for messages.
+        settings: of that group.
+        global_batch: images per optimiser step; None when nothing is trained.
+    """
+    names = inspect.signature(choose_hardware).parameters
+    hardware = choose_hardware(global_batch, name, **{key: settings[key] for key in names if key in settings})
+    check_launch(find_launch(), hardware.per_node, hardware.nodes)
+    return hardware
+
+
+def create_trainer(
+    hardware: Hardware,
+    recipe: Mapping[str, object] | None = None,
+    callbacks: Iterable[Callback] = (),
+    logger: Iterable[Logger] = (),
+    strategy: str = "auto",
+    precision: str = "32-true",
+    sync_batchnorm: bool = False,
+    **options: object,
+) -> Trainer:
+    """Return a Trainer on `hardware`.
+
+    Args:
+        recipe: this process's configuration, which has to be that of every other rank.
+        callbacks: the run's own, the progress bar among them.
+        strategy: one of Lightning's names; `ddp` for several devices.
+        precision: one of Lightning's.
+        sync_batchnorm: take BatchNorm's statistics over the batches of all devices together.
+        options: further arguments of `lightning.pytorch.Trainer`.
+    """
+    if hardware.accelerator == "cpu":
+        keep_freed_memory()
+    launch, several = find_launch(), hardware.per_node * hardware.nodes > 1
+    callbacks, plugins = list(callbacks), [cluster_environment(launch), AtomicCheckpointIO()]
+    if several:
+        callbacks.append(Ranks(recipe or {}))
+        if strategy in ("auto", "ddp"):
+            strategy = RestartableDDP(launch)
+        if sync_batchnorm:
+            plugins.append(SyncBatchNorm(on_gpu=hardware.accelerator == "cuda"))
+    trainer = Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.indices or hardware.per_node,
+        num_nodes=hardware.nodes,
+        strategy=strategy,
+        plugins=plugins,
+        precision=precision,
+        accumulate_grad_batches=hardware.layout.accumulate,
+        callbacks=callbacks,
+        logger=list(logger),
+        # Our samplers know their rank; Lightning's replacement pads, and loses its place on resume.
+        use_distributed_sampler=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        **options,
+    )
+    # Lightning's handlers broadcast from within, and hang when all ranks get a signal; see soft.runs.signals.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer

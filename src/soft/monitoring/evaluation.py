@@ -1,0 +1,65 @@
+"""What an evaluation leaves behind: evaluation.json, and the same for a person."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from timm.layers import to_2tuple
+
+from soft.monitoring.console import print_rows
+from soft.runs.folder import from_here
+from soft.training.evaluator import ImageEvaluator
+
+
+def describe_evaluation(
+    trainer: Trainer,
+    evaluator: ImageEvaluator,
+    datamodule: LightningDataModule,
+    model: str,
+    checkpoint: str,
+    weights: str,
+) -> dict[str, object]:
+    """Return the metrics that `trainer.validate` left, with the conditions under which they were measured."""
+    metrics = {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}
+    return {
+        **metrics,
+        "images": evaluator.images,
+        "images_per_second": evaluator.images_per_second,
+        "model": model,
+        "params": sum(parameter.numel() for parameter in evaluator.model.parameters()),
+        "data": datamodule.dataset,
+        "img_size": list(to_2tuple(datamodule.img_size)),
+        "checkpoint": str(checkpoint),
+        "weights": weights,
+        "precision": str(trainer.precision),
+        "device": str(evaluator.device),
+        "devices": trainer.world_size,
+        "torch": torch.__version__,
+    }
+
+
+@rank_zero_only
+def write_evaluation(result: Mapping[str, object], folder: str) -> None:
+    """Write evaluation.json into `folder`, and print the same for a person."""
+    path = Path(folder) / "evaluation.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    height, width = result["img_size"]
+    speed = result["images_per_second"]  # a single batch is not timed
+    rows = {
+        "top-1": f"{result['top1']:.2f} %",
+        "top-5": f"{result['top5']:.2f} %",
+        "loss": f"{result['loss']:.4f}",
+        **(
+            {"speed": f"{speed:,.0f} images/s on {result['devices']} x {result['device']}, {result['precision']}"}
+            if speed
+            else {}
+        ),
+        "data": f"{result['data']}, {result['images']:,} images, {height}x{width} px",
+        "model": f"{result['model']}, {result['params'] / 1e6:.2f} M parameters, {result['weights']} weights",
+        "checkpoint": from_here(Path(result["checkpoint"])),
+        "written to": from_here(path),
+    }
+    print_rows(rows)

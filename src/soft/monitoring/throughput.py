@@ -1,0 +1,31 @@
+"""The speed of training, as a metric."""
+
+import time
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class Throughput(Callback):
+    """Callback that logs images_per_second over all devices, since the last value that was logged."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start, self._images = time.perf_counter(), 0  # a resumed run is in the middle of an epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start, self._images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
+        self._images += len(batch[1]) * trainer.world_size
+        now = time.perf_counter()
+        pl_module.log("images_per_second", self._images / (now - self._start), on_step=True)
+        # Lightning logs in the same rhythm, so a logged value covers the time since the previous one.
+        if (trainer.global_step % trainer.log_every_n_steps) == 0:
+            self._start, self._images = now, 0

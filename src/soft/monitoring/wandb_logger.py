@@ -1,0 +1,112 @@
+"""Weights & Biases runs that work with and without an account."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import wandb
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from soft.errors import SettingError
+from soft.monitoring.csv_logger import CsvLogger
+from soft.runs.folder import METRICS, read_mark
+from soft.runs.metrics import BEST, best_of
+from soft.runs.result import read_metrics
+from soft.settings import check_choice
+
+WANDB_MODES = ("auto", "online", "offline", "disabled")
+
+
+class WandbRunLogger(WandbLogger):
+    """WandbLogger that summarises a run's validation metrics by their best values.
+
+    Attributes:
+        resumed: the run goes on from a checkpoint.
+    """
+
+    resumed = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> wandb.Run:
+        fresh = self._experiment is None
+        run = super().experiment
+        if fresh:
+            for name, best in BEST.items():
+                run.define_metric(name, summary=best)
+        return run
+
+    @property
+    def disabled(self) -> bool:
+        """Return whether W&B keeps nothing of what is logged."""
+        return self._wandb_init.get("mode") == "disabled"
+
+    def name_run(self, name: str, group: str | None, tags: Iterable[str]) -> None:
+        """Name a run that has not started, where its settings leave that open."""
+        init = self._wandb_init
+        self._name = init["name"] = init["name"] or name
+        init["group"] = init.get("group") or group
+        init["tags"] = list(dict.fromkeys([*(init.get("tags") or []), *tags]))
+
+    @rank_zero_only
+    def summarise(self, loggers: Iterable[Logger]) -> None:
+        """Set a resumed run's summary to the best since its start; W&B knows only what this process has logged."""
+        tables = [Path(logger.log_dir) / METRICS for logger in loggers if isinstance(logger, CsvLogger)]
+        if not self.resumed or wandb.run is None:
+            return
+        for table in filter(Path.is_file, tables):
+            metrics = read_metrics(table)
+            for name in BEST.keys() & metrics.keys():
+                _, best = best_of(metrics, name, BEST[name])
+                self.experiment.summary.update({name: {BEST[name]: best}})
+
+
+def create_wandb_logger(
+    save_dir: str, mode: str = "auto", log_model: bool | str | None = None, **options: object
+) -> WandbRunLogger:
+    """Return a logger of a W&B run, which never asks for an account.
+
+    Args:
+        save_dir: the run's folder; offline data goes to `wandb/` below it.
+        mode: `auto` is online when WANDB_API_KEY is set (or as WANDB_MODE says) and offline otherwise.
+        log_model: checkpoints as artifacts: True for the best one at the end, `all` for each one as it is written.
+        options: further arguments of `wandb.init`, such as `project`, `name`, `group`, `tags`. The `id` is that of the
+            run in `save_dir`, if there is one: a run that goes on does so in W&B too.
+
+    Raises:
+        SettingError: an unknown mode or log_model, or checkpoints for an offline run.
+    """
+    mode = resolve_wandb_mode(mode)
+    if log_model not in (None, True, False):
+        check_choice("logger.wandb.log_model", log_model, ("true", "false", "all"))
+    if log_model and mode == "offline":
+        raise SettingError(
+            f"logger.wandb.log_model={str(log_model).lower()} uploads checkpoints, and this run is offline; set "
+            "WANDB_API_KEY and logger.wandb.mode=online, or leave out logger.wandb.log_model."
+        )
+    if mark := read_mark(Path(save_dir)):
+        options.setdefault("id", mark["id"])
+    if mode == "disabled":
+        log_model = False
+    return WandbRunLogger(
+        save_dir=save_dir, offline=mode == "offline", mode=mode, log_model=log_model or False, **options
+    )
+
+
+def resolve_wandb_mode(mode: str) -> str:
+    """Return online, offline or disabled for a mode of `create_wandb_logger`."""
+    check_choice("logger.wandb.mode", mode, WANDB_MODES)
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    if mode == "online" and not os.environ.get("WANDB_API_KEY"):
+        raise SettingError(
+            "logger.wandb.mode=online needs WANDB_API_KEY in the environment; mode=offline needs nothing."
+        )
+    return mode
+
+
+def wandb_server() -> str:
+    """Return the URL that online runs talk to."""
+    return os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"

@@ -1,0 +1,118 @@
+"""What makes two runs the same: which settings decide what a run computes, and which do not."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+# Raise this when conf/ gains or loses a setting. Runs that were recorded under a lower number are compared by the
+# settings that both sides have.
+FORMAT = 2
+
+# They say how a run is written, watched and started.
+RECORDING = frozenset(
+    {"output_dir", "name", "resume", "preflight", "logger", "callbacks", "study", "process", "hydra", "checkpoint"}
+)
+# They say how the work lies on the machine. They change the numbers by rounding, or by what each device sees of a
+# batch (BatchNorm and mixup), and not the optimisation.
+MACHINE = frozenset(
+    {
+        "data.cache",
+        "data.num_workers",
+        "data.val_batch_size",
+        "trainer.accelerator",
+        "trainer.channels_last",
+        "trainer.compile",
+        "trainer.deterministic",
+        "trainer.device_memory",
+        "trainer.devices",
+        "trainer.enable_model_summary",
+        "trainer.gpu_arch",
+        "trainer.log_every_n_steps",
+        "trainer.max_batch_per_device",
+        "trainer.num_nodes",
+        "trainer.num_sanity_val_steps",
+        "trainer.oversubscribe",
+        "trainer.profiler",
+        "trainer.strategy",
+    }
+)
+# Those of them that change how a step's images are shared out.
+LAYOUT = frozenset({"trainer.accelerator", "trainer.devices", "trainer.max_batch_per_device", "trainer.num_nodes"})
+# They repeat what stands elsewhere, or are what other settings were filled in from.
+_REPEATED = ("data.augment", "data.seed", "suggested")
+_MARKERS = frozenset({"recipe", "_convert_"})  # `recipe` stood inside the groups of older configurations
+
+
+def flatten(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield (dotted key, value) of nested mappings; lists are values."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+
+
+def is_recording(key: str) -> bool:
+    """Return whether a dotted key says how a run is written, watched or started."""
+    return key.partition(".")[0] in RECORDING
+
+
+def is_repeated(key: str) -> bool:
+    """Return whether a dotted key only repeats other settings."""
+    return key.startswith(_REPEATED) or not _MARKERS.isdisjoint(key.split("."))
+
+
+def identity(recipe: Mapping[str, object], varied: Iterable[str] = ()) -> dict[str, object]:
+    """Return the settings, by dotted key, that two recipes share exactly when they compute the same.
+
+    Args:
+        recipe: a resolved configuration, as nested mappings.
+        varied: keys, or whole groups, that count although they would not by themselves: a sweep varies them.
+    """
+    folder = str(recipe.get("output_dir") or "")
+    varied = tuple(varied)
+
+    def counts(key: str) -> bool:
+        if any(key == name or key.startswith(f"{name}.") for name in varied):
+            return True
+        return not (is_recording(key) or is_repeated(key) or key in MACHINE)
+
+    return {
+        key: value.removeprefix(folder) if isinstance(value, str) and folder else value
+        for key, value in flatten(recipe)
+        if counts(key)
+    }
+
+
+def same_run(ours: Mapping[str, object], theirs: Mapping[str, object], older: bool = False) -> bool:
+    """Return whether two identities are of the same run.
+
+    Args:
+        older: `theirs` was recorded under another `FORMAT`, so that only settings of both sides are compared.
+    """
+    keys = ours.keys() & theirs.keys() if older else ours.keys() | theirs.keys()
+    return all(ours.get(key) == theirs.get(key) for key in keys)
+
+
+def differences(
+    ours: Mapping[str, object], theirs: Mapping[str, object], keys: Iterable[str] | None = None, older: bool = False
+) -> list[str]:
+    """Return what differs between two recipes, as `schedule.epochs=4 (was 2)`.
+
+    Args:
+        keys: dotted keys to compare; None for those that make a run what it is (`identity`).
+        older: as in `same_run`.
+    """
+    if keys is None:
+        ours, theirs = identity(ours), identity(theirs)
+    else:
+        chosen = set(keys)
+        ours, theirs = ({k: v for k, v in flatten(recipe) if k in chosen} for recipe in (ours, theirs))
+    names = [key for key in {**ours, **theirs} if not older or (key in ours and key in theirs)]
+    return [
+        f"{key}={_shown(ours.get(key))} (was {_shown(theirs.get(key))})"
+        for key in names
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else str(value)

@@ -1,0 +1,241 @@
+"""Decides what a command does in its folder: begin a run, go on with one, or nothing, because it is finished."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from soft.errors import SettingError
+from soft.models.checkpoints import find_damage
+from soft.runs.folder import (
+    METRICS,
+    RESULT,
+    as_typed,
+    claim,
+    from_here,
+    is_older,
+    mark_run,
+    read_mark,
+    run_folder,
+    this_launch,
+)
+from soft.runs.identity import LAYOUT, MACHINE, differences
+from soft.runs.position import Position, read_position
+from soft.runs.signals import SIGNALS, Stopped
+from soft.runs.writing import link_file, replace_text
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = ("last.ckpt", "previous.ckpt", "best.ckpt")  # in the order in which a run goes on from them
+
+
+@dataclass(frozen=True)
+class Start:
+    """The way a run begins or goes on.
+
+    Attributes:
+        note: what was found, for the user.
+        checkpoint: the file to go on from; None to begin.
+        position: where that checkpoint stands.
+        finished: the run is over, and there is nothing left to do.
+    """
+
+    note: str = ""
+    checkpoint: Path | None = None
+    position: Position | None = None
+    finished: bool = False
+
+
+@contextmanager
+def start_in(folder: Path, resume: str | None, recipe: Mapping[str, object]) -> Iterator[Start]:
+    """Keep `folder` for this process while the context lasts, and give what is to be done there (`open_run`).
+
+    SIGTERM, SIGINT and SIGUSR1 end the run cleanly meanwhile. The other ranks of a run follow the first one.
+
+    Args:
+        recipe: the run's resolved configuration, in plain containers.
+    """
+    if rank_zero_only.rank:
+        with SIGNALS.listen():
+            yield _follow_first_rank(resume, folder)
+        return
+    with SIGNALS.listen(), claim(folder):
+        start = open_run(resume, folder, recipe)
+        if not start.finished:
+            mark_run(folder, recipe)
+        if start.finished:
+            print(start.note)
+        try:
+            yield start
+        except Stopped as stopped:
+            where = "" if _has_checkpoint(folder) else ", from the start: there is no checkpoint yet"
+            print(f"Stopped by {stopped.name}. {as_typed('resume', folder)} goes on{where}.")
+            raise
+
+
+def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> Start:
+    """Return what a run is to do in `folder`, which this process has claimed (`soft.runs.folder.claim`).
+
+    Without `resume`, the run goes on with what SLURM or torchrun began there and now start again.
+
+    Args:
+        resume: None, `auto`, or the path of a run's folder or of a checkpoint.
+        recipe: the run's resolved configuration, in plain containers.
+
+    Raises:
+        SettingError: the folder holds another run, or there is nothing whole to go on from.
+    """
+    source = None
+    if resume not in (None, "auto"):
+        source = Path(resume).expanduser().absolute()
+        if not source.exists():
+            raise SettingError(
+                f"resume={resume} is not a file or folder; name a run's folder or a checkpoint, such as outputs/RUN, "
+                "or auto for the newest unfinished run of this configuration."
+            )
+    mark = read_mark(folder)
+    own = source is None or run_folder(source) == folder
+    if mark is None or not (_has_checkpoint(folder) or (folder / METRICS).exists()):
+        if not own:
+            return _go_on_elsewhere(source, folder, recipe)
+        return Start("There is nothing of this configuration to go on with: a new run begins." if resume else "")
+    again = resume is None and mark["launch"] is not None and mark["launch"] == this_launch()
+    if not own or not (resume or again):
+        raise SettingError(
+            f"{from_here(folder)} holds a run already: go on with it by {as_typed('resume', folder)}, or choose "
+            "another folder with hydra.run.dir."
+        )
+    if changed := differences(recipe, mark["recipe"], older=is_older(mark)):
+        raise SettingError(
+            f"{from_here(folder)} holds a run with other settings: {_listed(changed)}. Choose another folder with "
+            "hydra.run.dir."
+        )
+    if (folder / RESULT).exists():
+        return Start(f"{from_here(folder)} holds this run, and it is finished.", finished=True)
+    checkpoint = source if source and source.is_file() else newest_checkpoint(folder)
+    if checkpoint is None:
+        return Start(f"Goes on in {from_here(folder)} from the start: it has no checkpoint yet.")
+    position = position_of(checkpoint)
+    make_last(checkpoint, folder)
+    note = f"Goes on in {from_here(folder)} from {position}, with {checkpoint.name}. {_explain_machine(recipe, mark)}"
+    return Start(note.rstrip(), folder / "checkpoints" / CHECKPOINTS[0], position)
+
+
+def _explain_machine(recipe: Mapping[str, object], mark: Mapping[str, object]) -> str:
+    """Say what has changed about how the work lies on the machine, and what that does to the numbers."""
+    changed = differences(recipe, mark["recipe"], keys=MACHINE, older=is_older(mark))
+    if not changed:
+        return ""
+    text = f"It goes on with {_listed(changed)}."
+    if any(change.partition("=")[0] in LAYOUT for change in changed):
+        text += (
+            " Every step trains on the same images; BatchNorm and mixup see them in other portions, so the numbers "
+            "can differ slightly."
+        )
+    return text
+
+
+def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -> Start:
+    """Return the start of a new run in `folder`, from the checkpoint of another one, whose metrics it takes over."""
+    checkpoint = source if source.is_file() else newest_checkpoint(source)
+    if checkpoint is None:
+        raise SettingError(f"There is no checkpoint below {as_typed('resume', source)}.")
+    position = position_of(checkpoint)
+    origin = run_folder(checkpoint)
+    mark = read_mark(origin) if origin else None
+    changed = differences(recipe, mark["recipe"], older=is_older(mark)) if mark else []
+    if origin and (origin / METRICS).is_file():
+        replace_text(folder / METRICS, (origin / METRICS).read_text())
+    why = f", because these settings differ: {_listed(changed)}" if changed else ""
+    note = f"Goes on from {position} of {from_here(checkpoint)}, in a folder of its own{why}."
+    return Start(note, checkpoint, position)
+
+
+def _follow_first_rank(resume: str | None, folder: Path) -> Start:
+    """Return what the first rank finds, for the other ranks, which leave the folder as it is."""
+    source = None if resume in (None, "auto") else Path(resume).expanduser().absolute()
+    if source is not None and run_folder(source) != folder:
+        return Start(checkpoint=source if source.is_file() else newest_checkpoint(source))
+    if (folder / RESULT).exists():
+        return Start(finished=True)
+    return Start(checkpoint=folder / "checkpoints" / CHECKPOINTS[0] if _has_checkpoint(folder) else None)
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint of the run in `folder`; None if it has none yet.
+
+    Raises:
+        SettingError: all of them are damaged.
+    """
+    damaged = []
+    for path in (folder / "checkpoints" / name for name in CHECKPOINTS):
+        if not path.is_file():
+            continue
+        if not (damage := find_damage(path)):
+            if damaged:
+                log.warning("%s; going on from %s.", "; ".join(damaged), path.name)
+            return path
+        damaged.append(f"{from_here(path)} is damaged ({damage})")
+    if damaged:
+        raise SettingError(f"{'; '.join(damaged)}. There is no other checkpoint to go on from.")
+    return None
+
+
+def position_of(checkpoint: Path) -> Position:
+    """Return where a checkpoint stands.
+
+    Raises:
+        SettingError: the file is damaged, or no training can go on from it.
+    """
+    if damage := find_damage(checkpoint):
+        raise SettingError(
+            f"{from_here(checkpoint)} is damaged ({damage}). "
+            f"{as_typed('resume', checkpoint.parent.parent)} takes the newest whole one."
+        )
+    try:
+        return read_position(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["position"])
+    except Exception as error:  # an archive of something else can hold anything
+        raise SettingError(
+            f"{from_here(checkpoint)} holds no training to go on with; it may be a file of weights, which "
+            "src/evaluate.py takes."
+        ) from error
+
+
+def make_last(checkpoint: Path, folder: Path) -> None:
+    """Make `checkpoint` the run's newest, from which the next resume=auto goes on; keep a damaged newest one aside."""
+    last, previous = (folder / "checkpoints" / name for name in CHECKPOINTS[:2])
+    if checkpoint == last:
+        return
+    if last.exists() and find_damage(last):
+        last.replace(last.with_name("damaged.ckpt"))
+    link_file(checkpoint, last)
+    if previous != checkpoint:  # it is later than what goes on now
+        previous.unlink(missing_ok=True)
+
+
+def check_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint's weights that do not fit `module`.
+
+    Raises:
+        SettingError: some do not fit; the message names them.
+    """
+    own = {key: value.shape for key, value in module.state_dict().items()}
+    theirs = {key: value.shape for key, value in weights.items()}
+    if wrong := [key for key in {**own, **theirs} if own.get(key) != theirs.get(key)]:
+        raise SettingError(
+            f"The checkpoint is of another model ({', '.join(wrong[:3])} do not fit). Resume with the model, the "
+            "number of classes and ema.decay on or off as it was trained; src/evaluate.py takes any of its weights."
+        )
+
+
+def _listed(items: list[str]) -> str:
+    return ", ".join(items[:6]) + (f" and {len(items) - 6} more" if len(items) > 6 else "")

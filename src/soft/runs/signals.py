@@ -1,0 +1,110 @@
+"""SIGTERM, SIGINT and SIGUSR1 end a run cleanly: after a checkpoint while it trains, at once before that.
+
+Lightning's handler broadcasts from within itself, which never returns when all ranks get the signal together. Here a
+handler only takes note; the ranks agree between two steps (`soft.runs.checkpointing.LastCheckpoint`).
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+log = logging.getLogger(__name__)
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+
+
+class Stopped(SystemExit):
+    """The run ends because of signal `number`; the exit code is 128 + number, as shells have it."""
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.name = signal.Signals(number).name
+
+
+class StopSignals:
+    """What arrived, and whether it can wait for a checkpoint. One per process, as handlers are."""
+
+    def __init__(self) -> None:
+        self.received = 0  # number of the first signal; 0: none yet
+        self._process = 0
+        self._trainer: Trainer | None = None
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Handle the signals within; elsewhere than in the main thread Python allows no handlers."""
+        self.received, self._process, self._trainer = 0, os.getpid(), None
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def wait_for_checkpoint(self, trainer: Trainer | None) -> None:
+        """From now on a signal waits for `trainer` to ask for `received`; None: it ends the process again."""
+        self._trainer = trainer
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked loader worker: its parent knows what to do
+            return
+        if self._trainer is None:
+            self.received = number
+            raise Stopped(number)
+        if self.received and number == signal.SIGINT:
+            os._exit(128 + number)
+        if not self.received and self._trainer.is_global_zero:
+            # Not print, which must not be entered twice.
+            again = " Again: stop now." if number == signal.SIGINT else ""
+            text = f"\n{signal.Signals(number).name}: stopping after this step, with a checkpoint.{again}\n"
+            with suppress(OSError):
+                os.write(sys.stderr.fileno(), text.encode())
+        self.received = self.received or number
+
+
+SIGNALS = StopSignals()
+
+
+def stopped_by(trainer: Trainer, number: int) -> Stopped:
+    """The exception that ends this rank after its checkpoint; the first one asks SLURM to run the job again."""
+    if number == getattr(signal, "SIGUSR1", None) and trainer.is_global_zero:
+        requeue()
+    stopped = Stopped(number)
+    # Lightning kills a job in which a rank that it started fails, and here none did.
+    if trainer.global_rank and isinstance(trainer.strategy.cluster_environment, LightningEnvironment):
+        stopped.code = 0
+    return stopped
+
+
+def requeue() -> None:
+    """Put this SLURM job back into its queue; elsewhere nothing happens."""
+    job = slurm_job()
+    if job is None:
+        return
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        problem = done.stderr.strip() if done.returncode else None
+    except OSError as error:
+        problem = str(error)
+    if problem is None:
+        log.info("SLURM job %s is back in its queue.", job)
+    else:
+        log.warning("SLURM job %s was not requeued: %s", job, problem)
+
+
+def slurm_job() -> str | None:
+    """This job's number as `scontrol` takes it: 12, or 12_3 for a task of an array."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '0')}"
+    return os.environ.get("SLURM_JOB_ID")

@@ -1,0 +1,52 @@
+"""Builds what is trained from a recipe."""
+
+from collections.abc import Mapping
+
+from soft.data.augmentation import Augmentation
+from soft.hardware.layout import BatchLayout
+from soft.models.factory import create_from_config
+from soft.training.module import ImageClassifier
+
+_SIDE_NODES = ("recipe",)  # older recipes keep values for other groups there
+
+
+def build_module(
+    recipe: Mapping[str, object],
+    augment: Augmentation,
+    img_size: int | tuple[int, int],
+    num_classes: int,
+    layout: BatchLayout,
+    steps_per_epoch: int,
+) -> ImageClassifier:
+    """Return the module that a recipe trains.
+
+    Args:
+        recipe: the resolved configuration, in plain containers: its groups `model`, `optimizer`, `schedule`, `ema` and
+            `trainer`, its `seed` and `max_nonfinite_steps`.
+        augment: what happens to training images.
+        img_size: pixels, or (height, width).
+        layout: how the global batch lies over devices and accumulated passes.
+        steps_per_epoch: optimiser steps in an epoch.
+    """
+    optimizer, schedule = (
+        {key: value for key, value in recipe[group].items() if key not in _SIDE_NODES}
+        for group in ("optimizer", "schedule")
+    )
+    ema, trainer = recipe["ema"], recipe["trainer"]
+    return ImageClassifier(
+        create_from_config(recipe["model"], num_classes, img_size),
+        augment,
+        optimizer,
+        schedule,
+        layout,
+        steps_per_epoch,
+        ema_decay=ema["decay"],
+        ema_warmup=ema["warmup"],
+        validate_raw=ema["validate_raw"],
+        seed=recipe["seed"],
+        max_steps=trainer["max_steps"],
+        max_nonfinite_steps=recipe["max_nonfinite_steps"],
+        recipe=recipe,
+        compile=trainer["compile"],
+        channels_last=trainer["channels_last"],
+    )

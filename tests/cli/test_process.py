@@ -1,0 +1,22 @@
+from pathlib import Path
+
+from cli import process
+
+
+def test_busy_is_what_most_looks_say(monkeypatch):
+    for running, expected in (([1, 1, 2], False), ([3, 1, 2], True), ([1, 5, 1], False)):
+        looks = iter(running)
+        monkeypatch.setattr(process, "_runnable_threads", lambda looks=looks: next(looks))
+        assert process.is_busy(samples=3, pause=0) is expected
+
+
+def test_where_the_system_does_not_say(monkeypatch):
+    def missing(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert not process.is_busy(samples=2, pause=0)
+
+
+def test_this_process_runs():
+    assert process._runnable_threads() >= 1

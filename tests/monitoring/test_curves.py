@@ -1,0 +1,49 @@
+import csv
+
+from PIL import Image
+
+from soft.monitoring.curves import draw_curves
+from soft.runs.result import read_metrics
+
+
+def write(path, rows):
+    names = ["epoch", "step", "train/loss_epoch", "val/loss", "val/top1", "val_raw/loss", "val_raw/top1"]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_series_skip_empty_cells(tmp_path):
+    write(
+        tmp_path / "m.csv",
+        [{"epoch": 0, "step": 3, "val/top1": 50.0}, {"epoch": 1, "step": 7, "train/loss_epoch": 1.5}],
+    )
+    assert read_metrics(tmp_path / "m.csv") == {"val/top1": [(1.0, 50.0)], "train/loss_epoch": [(2.0, 1.5)]}
+
+
+def test_picture_is_drawn(tmp_path):
+    rows = [
+        {
+            "epoch": e,
+            "train/loss_epoch": 2 - e / 9,
+            "val/loss": 1.9 - e / 9,
+            "val/top1": 10.0 * e,
+            "val_raw/top1": 9.0 * e,
+        }
+        for e in range(9)
+    ]
+    write(tmp_path / "m.csv", rows)
+    assert draw_curves(tmp_path / "m.csv", tmp_path / "c.png")
+    image = Image.open(tmp_path / "c.png").convert("RGB")
+    assert image.size == (1500, 600)
+    colours = {colour for _, colour in image.getcolors(maxcolors=2**20)}
+    assert (59, 111, 182) in colours  # the validation curve's blue
+    assert [path.name for path in tmp_path.glob("*.png")] == ["c.png"]
+
+
+def test_nothing_to_draw(tmp_path):
+    assert not draw_curves(tmp_path / "none.csv", tmp_path / "c.png")
+    write(tmp_path / "m.csv", [{"epoch": 0, "train/loss_epoch": 1.0}])
+    assert not draw_curves(tmp_path / "m.csv", tmp_path / "c.png")
+    assert not (tmp_path / "c.png").exists()

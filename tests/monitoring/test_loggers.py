@@ -1,0 +1,162 @@
+"""metrics.csv of a run that goes on, and its run in W&B."""
+
+import csv
+
+import pytest
+
+from soft.errors import SettingError
+from soft.monitoring.csv_logger import CsvLogger
+from soft.monitoring.loggers import settings_to_filter
+from soft.monitoring.wandb_logger import WandbRunLogger, create_wandb_logger
+from soft.runs.folder import mark_run, read_mark
+from soft.runs.position import Position
+from soft.runs.signals import Stopped
+from tests.training.small_run import train
+from tests.runs.test_exact_resume import stop_at
+from tests.wandb_runs import logged, read_run
+
+
+def log(folder, rows):
+    logger = CsvLogger(str(folder))
+    for row in rows:
+        logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+        logger.save()
+
+
+def read(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+# Two epochs of two steps, each with a validation and an end.
+ROWS = [
+    {"step": 0, "lr": 1.0, "loss": 5.0},
+    {"step": 1, "lr": 1.0, "loss": 4.0},
+    {"step": 1, "top1": 10.0},
+    {"step": 1, "loss_epoch": 4.5},
+    {"step": 2, "lr": 1.0, "loss": 3.0},
+    {"step": 3, "lr": 1.0, "loss": 2.0},
+    {"step": 3, "top1": 20.0},
+    {"step": 3, "loss_epoch": 2.5},
+]
+
+
+@pytest.mark.parametrize(
+    ("position", "kept"),
+    [
+        (Position(0, 1, 1, False, 1), 1),
+        (Position(0, 2, 2, True, 2), 2),  # the validation is done again
+        (Position(1, 0, 0, False, 2), 4),
+        (Position(1, 1, 1, False, 3), 5),
+        (Position(2, 0, 0, False, 4), 8),
+        (None, 0),
+    ],
+    ids=str,
+)
+def test_rows_after_the_checkpoint_are_logged_again(position, kept, tmp_path):
+    log(tmp_path, ROWS)
+    whole = (tmp_path / "metrics.csv").read_bytes()
+    CsvLogger(str(tmp_path)).go_on_from(position)
+    if kept:
+        assert read(tmp_path) == ROWS[:kept]
+    log(tmp_path, ROWS[kept:])
+    assert (tmp_path / "metrics.csv").read_bytes() == whole
+
+
+def test_the_last_line_of_a_killed_run_may_be_a_part(tmp_path):
+    log(tmp_path, ROWS)
+    whole = (tmp_path / "metrics.csv").read_bytes()
+    (tmp_path / "metrics.csv").write_bytes(whole[:-6])
+    CsvLogger(str(tmp_path)).go_on_from(Position(2, 0, 0, False, 4))
+    assert read(tmp_path) == ROWS[:7]
+
+
+def test_a_run_goes_on_under_its_wandb_id(tmp_path):
+    assert create_wandb_logger(str(tmp_path), mode="offline")._id is None
+    mark_run(tmp_path, {})
+    logger = create_wandb_logger(str(tmp_path), mode="offline")
+    assert logger._wandb_init["id"] == read_mark(tmp_path)["id"]
+    assert logger._wandb_init["resume"] == "allow"
+
+
+def offline(folder):
+    return [create_wandb_logger(folder, mode="offline", name=None)]
+
+
+def test_a_resumed_run_is_the_same_in_wandb_with_the_best_of_both_parts(tmp_path):
+    with pytest.raises(Stopped):
+        train(tmp_path, stop_at("on_train_batch_end", 9), more_loggers=offline)  # in the second epoch
+    # As if the first epoch had been better than all that follow.
+    table = tmp_path / "metrics.csv"
+    rows = list(csv.DictReader(table.open(newline="")))
+    for row in rows:
+        row["val/top1"] = row["val/top1"] and "99.5"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    train(tmp_path, more_loggers=offline)
+    files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert [path.name for path in files] == 2 * [f"run-{read_mark(tmp_path)['id']}.wandb"]
+    first, second = (read_run(path)[0] for path in files)
+    assert first["exit_code"] == 143  # SIGTERM's
+    assert second["exit_code"] == 0
+    assert second["summary"]["val/top1"] == {"max": 99.5}
+    assert set(second["summary"]["val/loss"]) == {"min"}
+
+
+@pytest.mark.parametrize("log_model", [True, "all"])
+def test_checkpoints_as_artifacts(log_model, tmp_path):
+    """An offline run that Lightning takes for one that uploads: nothing here answers as W&B would."""
+
+    def loggers(folder):
+        return [WandbRunLogger(save_dir=folder, offline=False, mode="offline", log_model=log_model)]
+
+    trainer = train(tmp_path, more_loggers=loggers, optimizer={"opt": "adamw", "lr": 0.03}, epochs=6)
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    _, _, records = read_run(path)
+    top1 = logged(records, "val/top1")
+    improved = sum(value > max(top1[:epoch], default=-1) for epoch, value in enumerate(top1))
+    assert improved > 1
+    artifacts = [record for record in records if "artifact" in record["type"]]
+    assert len(artifacts) == (1 if log_model is True else improved)
+    assert "model.ckpt" in str(artifacts[-1])
+    assert set(trainer.loggers[1]._logged_model_time) == {trainer.checkpoint_callback.best_model_path}
+
+
+def test_checkpoints_of_runs_that_upload_nothing(tmp_path):
+    with pytest.raises(SettingError, match="log_model=true uploads checkpoints, and this run is offline"):
+        create_wandb_logger(str(tmp_path), mode="offline", log_model=True)
+    with pytest.raises(SettingError, match="log_model"):
+        create_wandb_logger(str(tmp_path), mode="disabled", log_model="some")
+    assert create_wandb_logger(str(tmp_path), mode="disabled", log_model=True).disabled
+
+
+def test_names_that_are_typed_win(tmp_path):
+    open_names = create_wandb_logger(str(tmp_path), mode="offline", name=None, group=None, tags=["soft_pico"])
+    open_names.name_run("seed=0", "sweep", ["landmarks"])
+    typed = create_wandb_logger(str(tmp_path), mode="offline", name="mine", group="ours", tags=["soft_pico"])
+    typed.name_run("seed=0", "sweep", [])
+    names = [[logger._wandb_init[key] for key in ("name", "group", "tags")] for logger in (open_names, typed)]
+    assert names == [["seed=0", "sweep", ["soft_pico", "landmarks"]], ["mine", "ours", ["soft_pico"]]]
+
+
+def test_settings_to_filter_repeat_nothing():
+    augment = {"_target_": "a.B", "hflip": 0.5}
+    recipe = {
+        "seed": 3,
+        "output_dir": "somewhere",
+        "model": {"attention": {"num_landmarks": 4}, "recipe": {"num_landmarks": 9}},
+        "augment": augment,
+        "data": {"_target_": "a.C", "_convert_": "all", "dataset": "digits", "augment": augment, "seed": 3},
+        "logger": {"csv": {}},
+        "callbacks": {},
+        "study": {"name": "landmarks", "scale": "laptop", "scales": {"laptop": {}}, "paper": [{"when": {}}]},
+    }
+    assert settings_to_filter(recipe) == {
+        "seed": 3,
+        "model": {"attention": {"num_landmarks": 4}},
+        "augment": {"hflip": 0.5},
+        "data": {"dataset": "digits"},
+        "study": {"name": "landmarks", "scale": "laptop"},
+    }

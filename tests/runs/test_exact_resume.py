@@ -1,0 +1,60 @@
+"""A run that is stopped anywhere and goes on ends as the run that was left alone: weights, optimiser, metrics."""
+
+import signal
+
+import pytest
+
+from soft.runs.signals import SIGNALS, Stopped
+from tests.training.small_run import Hook, outcome, train, unequal
+
+
+def stop_at(name: str, count: int) -> Hook:
+    def act(trainer, module, batch):
+        SIGNALS.received = signal.SIGTERM
+
+    return Hook(name, count, act)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return outcome(train(tmp_path_factory.mktemp("whole"), resume=None))
+
+
+# Three steps of two batches an epoch, then two batches of validation.
+MOMENTS = {
+    "first step": ("on_train_batch_start", 1),
+    "between accumulated batches": ("on_train_batch_start", 2),
+    "second step": ("on_train_batch_start", 3),
+    "last step": ("on_train_batch_end", 5),
+    "before the validation": ("on_train_batch_end", 6),
+    "in the validation": ("on_validation_batch_end", 1),
+    "at its last batch": ("on_validation_batch_end", 2),
+    "end of an epoch": ("on_train_epoch_end", 1),
+    "start of an epoch": ("on_train_epoch_start", 2),
+    "second epoch": ("on_train_batch_end", 8),
+    "last validation": ("on_validation_batch_start", 3),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_stopped_and_resumed(moment, whole, tmp_path):
+    with pytest.raises(Stopped) as stopped:
+        train(tmp_path, stop_at(*MOMENTS[moment]))
+    assert stopped.value.code == 143
+    assert list(unequal(outcome(train(tmp_path)), whole)) == []
+
+
+@pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end"])
+def test_stopped_at_the_end_it_finishes(hook, whole, tmp_path):
+    assert list(unequal(outcome(train(tmp_path, stop_at(hook, 1))), whole)) == []
+
+
+def test_stopped_at_every_step(whole, tmp_path):
+    """One run in many sessions."""
+    for _ in range(30):
+        try:
+            ended = train(tmp_path, stop_at("on_train_batch_end", 2))
+            break
+        except Stopped:
+            continue
+    assert list(unequal(outcome(ended), whole)) == []

@@ -1,0 +1,234 @@
+"""What resume finds in a folder, and from which checkpoint it goes on."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from soft.errors import SettingError
+from soft.runs.folder import claim, find_unfinished, mark_run, read_mark
+from soft.runs.resume import newest_checkpoint, open_run
+from soft.runs.signals import Stopped
+from tests.training.small_run import Hook, outcome, train, unequal
+from tests.runs.test_exact_resume import stop_at
+
+RECIPE = {"a": 1, "b": {"c": [1, 2]}}
+
+
+def touch(path, content=b""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a run that was stopped in its second epoch, with a checkpoint at every step."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Stopped):
+        train(folder, stop_at("on_train_batch_end", 9), checkpoint_every=1)
+    return folder
+
+
+@pytest.fixture
+def copy(stopped, tmp_path):
+    """A copy of it, in a place of its own."""
+    folder = tmp_path / "copy"
+    subprocess.run(["cp", "-a", stopped, folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return outcome(train(tmp_path_factory.mktemp("whole"), checkpoint_every=1))
+
+
+def test_folder_of_checkpoints(stopped):
+    assert {path.name for path in (stopped / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    steps = {
+        name: torch.load(stopped / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "previous", "last")
+    }
+    assert steps == {"best": 3, "previous": 4, "last": 5}
+
+
+def test_a_folder_without_a_run(tmp_path):
+    assert open_run(None, tmp_path, RECIPE).note == ""
+    assert "a new run" in open_run("auto", tmp_path, RECIPE).note
+    mark_run(tmp_path, RECIPE)  # of one that ended before it began
+    assert open_run(None, tmp_path, {"a": 2}).checkpoint is None
+
+
+def test_a_folder_with_a_run(tmp_path):
+    mark_run(tmp_path, RECIPE)
+    touch(tmp_path / "metrics.csv")
+    with pytest.raises(SettingError, match="holds a run already"):
+        open_run(None, tmp_path, RECIPE)
+    with pytest.raises(SettingError, match=r"other settings: b.c=\[1, 3\] \(was \[1, 2\]\), d=4 \(was nothing\)"):
+        open_run("auto", tmp_path, {"a": 1, "b": {"c": [1, 3]}, "d": 4})
+    start = open_run("auto", tmp_path, RECIPE)
+    assert (start.checkpoint, start.finished) == (None, False)
+    assert "from the start" in start.note
+    touch(tmp_path / "result.json")
+    assert open_run("auto", tmp_path, RECIPE).finished
+    assert open_run(str(tmp_path), tmp_path, RECIPE).finished
+
+
+def test_what_slurm_and_torchrun_start_again_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    mark_run(tmp_path, RECIPE)
+    touch(tmp_path / "metrics.csv")
+    assert "Goes on" in open_run(None, tmp_path, RECIPE).note
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    with pytest.raises(SettingError, match="holds a run already"):
+        open_run(None, tmp_path, RECIPE)
+    monkeypatch.delenv("SLURM_JOB_ID")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    mark_run(tmp_path, RECIPE)
+    assert "Goes on" in open_run(None, tmp_path, RECIPE).note
+
+
+def test_the_newest_unfinished_run_of_the_same_settings(tmp_path):
+    folders = [tmp_path / name for name in ("old", "new", "other", "finished", "empty")]
+    for folder, recipe in zip(folders[:4], (RECIPE, RECIPE, {"a": 2}, RECIPE), strict=True):
+        folder.mkdir()
+        mark_run(folder, recipe)
+        time.sleep(0.01)
+    touch(folders[3] / "result.json")
+    assert find_unfinished(RECIPE, folders) == folders[1]
+    assert find_unfinished({"a": 3}, folders) is None
+    mark_run(folders[0], RECIPE)  # went on later
+    assert find_unfinished(RECIPE, folders) == folders[0]
+
+
+def test_a_run_that_goes_on_keeps_its_id(tmp_path):
+    mark_run(tmp_path, RECIPE)
+    first = read_mark(tmp_path)["id"]
+    mark_run(tmp_path, json.loads(json.dumps(RECIPE)))
+    assert read_mark(tmp_path)["id"] == first
+    mark_run(tmp_path, {"a": 2})
+    assert read_mark(tmp_path)["id"] != first
+
+
+HOLD = "import sys, time; from pathlib import Path; from soft.runs.folder import claim\n"
+HOLD += "with claim(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+
+
+def test_two_runs_never_share_a_folder(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, cwd="src")
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(SettingError, match=f"in use by process {holder.pid} on"), claim(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with claim(tmp_path):  # what a killed process leaves behind is no lock
+        pass
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "a flipped bit": flip_a_bit,
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:100_000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "something else": lambda path: path.write_text("x" * 1000),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_checkpoint_is_not_taken(how, copy, caplog):
+    checkpoints = copy / "checkpoints"
+    DAMAGE[how](checkpoints / "last.ckpt")
+    with pytest.raises(SettingError, match=r"last.ckpt is damaged .*takes the newest whole one"):
+        open_run(str(checkpoints / "last.ckpt"), copy, read_mark(copy)["recipe"])
+    assert newest_checkpoint(copy) == checkpoints / "previous.ckpt"
+    assert "last.ckpt is damaged" in caplog.text
+    for name in ("previous", "best"):
+        DAMAGE[how](checkpoints / f"{name}.ckpt")
+    with pytest.raises(SettingError, match="no other checkpoint"):
+        newest_checkpoint(copy)
+
+
+def test_goes_on_from_the_checkpoint_before_a_damaged_one(copy, whole):
+    flip_a_bit(copy / "checkpoints" / "last.ckpt")
+    ended = train(copy, checkpoint_every=1)
+    assert list(unequal(outcome(ended), whole)) == []
+    names = {path.name for path in (copy / "checkpoints").iterdir()}
+    assert names == {"last.ckpt", "previous.ckpt", "best.ckpt", "damaged.ckpt"}
+    assert newest_checkpoint(copy) == copy / "checkpoints" / "last.ckpt"
+
+
+def test_an_earlier_checkpoint_by_its_path(copy, whole):
+    ended = train(copy, resume=str(copy / "checkpoints" / "best.ckpt"), checkpoint_every=1)
+    assert list(unequal(outcome(ended), whole)) == []
+
+
+def test_a_moved_run_keeps_its_best(copy):
+    trainer = train(copy)
+    assert trainer.checkpoint_callback.best_model_path == str(copy / "checkpoints" / "best.ckpt")
+
+
+@pytest.mark.parametrize("what", ["checkpoints/last.ckpt", "."])
+def test_other_settings_go_on_in_another_folder(what, copy, whole, tmp_path):
+    trainer = train(tmp_path / "new", resume=str(copy / what), settings={"more": 1}, max_per_device=8)
+    rows = (tmp_path / "new" / "metrics.csv").read_text().splitlines()
+    assert rows[:7] == whole["metrics"].splitlines()[:7]
+    assert trainer.global_step == 6
+    assert len(rows) == len(whole["metrics"].splitlines())
+    # The same images in the steps that follow, in one pass instead of two.
+    assert float(rows[-1].split(",")[-1] or 0) == float(whole["metrics"].splitlines()[-1].split(",")[-1] or 0)
+
+
+def test_new_rates_hold_from_the_next_step_on(copy, whole, tmp_path):
+    train(tmp_path / "new", resume=str(copy), settings={"lr": 0.2}, optimizer={"opt": "adamw", "lr": 0.2})
+
+    def rates(text):
+        return [float(row["lr"]) for row in csv.DictReader(io.StringIO(text)) if row["lr"]]
+
+    old, new = rates(whole["metrics"]), rates((tmp_path / "new" / "metrics.csv").read_text())
+    assert new[:5] == old[:5]
+    assert new[5:] == [pytest.approx(2 * old[5])]
+
+
+def test_another_global_batch_goes_on_after_the_same_images(copy, tmp_path):
+    seen = []
+    hook = Hook("on_train_batch_start", 1, lambda trainer, module, batch: seen.append((trainer.global_step, batch[1])))
+    trainer = train(tmp_path / "new", hook, resume=str(copy), settings={"batch": 4}, global_batch=4)
+    # One epoch of three steps of 8, then two steps of the next: four of 4 done of seven.
+    assert seen[0][0] == 7 + 4
+    assert trainer.global_step == 14
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ema_decay": 0.0}, "of another model"),
+        ({"optimizer": {"opt": "adamw", "lr": 0.1, "layer_decay": 0.5}}, "other parameter groups"),
+    ],
+    ids=["average", "groups"],
+)
+def test_what_does_not_fit(changes, message, copy, tmp_path):
+    with pytest.raises(SettingError, match=message):
+        train(tmp_path / "new", resume=str(copy), settings={"other": 1}, **changes)
+
+
+def test_paths_that_are_none(tmp_path):
+    with pytest.raises(SettingError, match="not a file or folder"):
+        open_run("nowhere", tmp_path, RECIPE)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingError, match="no checkpoint below"):
+        open_run(str(tmp_path / "empty"), tmp_path, RECIPE)
+    torch.save({"state_dict": {}}, tmp_path / "weights.pt")
+    with pytest.raises(SettingError, match="holds no training to go on with"):
+        open_run(str(tmp_path / "weights.pt"), tmp_path, RECIPE)

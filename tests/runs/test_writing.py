@@ -1,0 +1,130 @@
+"""Files are whole or not there, and a full disk ends in a sentence."""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from soft.errors import RunError
+from soft.monitoring.csv_logger import CsvLogger
+from soft.runs.checkpointing import AtomicCheckpointIO
+from soft.runs.writing import link_file, replace_file, replace_text
+
+SOURCES = Path(__file__).parents[2] / "src"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_replaces_and_leaves_nothing_else(tmp_path):
+    for text in ("one", "two"):
+        replace_text(tmp_path / "new" / "file", text)
+        assert (tmp_path / "new" / "file").read_text() == text
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_an_error_in_the_middle_leaves_the_old_file(tmp_path):
+    replace_text(tmp_path / "file", "old")
+
+    def write(file):
+        file.write(b"ne")
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - its own
+        replace_file(tmp_path / "file", write)
+    assert (tmp_path / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_killed_in_the_middle_leaves_the_old_file(tmp_path):
+    replace_text(tmp_path / "file", "old")
+    code = "import os, sys; from pathlib import Path; from soft.runs.writing import replace_file\n"
+    code += "def write(file): file.write(b'x' * 100000), file.flush(), os.kill(os.getpid(), 9)\n"
+    code += "replace_file(Path(sys.argv[1]), write)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], cwd=SOURCES, check=False)
+    assert done.returncode == -9
+    assert (tmp_path / "file").read_text() == "old"
+    replace_text(tmp_path / "file", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_full_disk(small_disk):
+    io, path = AtomicCheckpointIO(), small_disk / "last.ckpt"
+    io.save_checkpoint({"weights": torch.ones(50_000)}, path)
+    with pytest.raises(RunError, match=rf"{path} was not written: the disk is full \([01] MiB are free"):
+        io.save_checkpoint({"weights": torch.zeros(250_000)}, path)
+    assert io.load_checkpoint(path)["weights"].sum() == 50_000
+    assert [file.name for file in small_disk.iterdir()] == ["last.ckpt"]
+    with pytest.raises(RunError, match="the disk is full"):
+        io.save_checkpoint({"weights": torch.zeros(250_000)}, small_disk / "other.ckpt")
+
+
+def test_rows_on_a_full_disk(small_disk):
+    logger = CsvLogger(str(small_disk))
+
+    def log(steps, name):
+        for step in steps:
+            logger.log_metrics({name: 1.0}, step=step)
+            logger.save()
+
+    log([0], "loss")
+    rows = (small_disk / "metrics.csv").read_text()
+    with (small_disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(RunError, match=r"metrics.csv was not written: the disk is full"):
+        log(range(1, 1000), "loss")
+    assert (small_disk / "metrics.csv").read_text().startswith(rows)
+    with pytest.raises(RunError, match=r"metrics.csv was not written"):
+        log([1000], "another")
+    assert (small_disk / "metrics.csv").read_text().startswith(rows)
+
+
+def test_limit_on_file_sizes(tmp_path):
+    code = "import resource, sys; from pathlib import Path; from soft.runs.writing import replace_text\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); replace_text(Path(sys.argv[1]), 'x' * 2000)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "file"],
+        cwd=SOURCES,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "was not written: the limit on the size of files" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        replace_text(tmp_path / "folder", "x")
+
+
+def test_a_second_name_for_a_file(tmp_path, monkeypatch):
+    replace_text(tmp_path / "a", "one")
+    link_file(tmp_path / "a", tmp_path / "b")
+    replace_text(tmp_path / "a", "two")
+    assert (tmp_path / "b").read_text() == "one"
+
+    def refuse(*_):
+        raise OSError
+
+    monkeypatch.setattr(os, "link", refuse)  # as some network file systems do
+    link_file(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "two"
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
