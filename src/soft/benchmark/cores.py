@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from soft.attention.soft import SoftAttention
 from soft.benchmark.plain import PlainAttention, PlainCore
 from soft.errors import SettingError
-from soft.models.checkpoints import to_official_keys
+from soft.models.key_names import to_official_keys
 
 HEAD_WIDTH = 32
 LAYOUTS = ("tokens", "heads")

@@ -12,9 +12,9 @@ from soft.benchmark.call_cost import MIB, count_flops, peak_allocation, total_by
 from soft.benchmark.plain_model import PlainTransformer
 from soft.benchmark.reporter import Reporter
 from soft.benchmark.timing import interleave, ratio
-from soft.models.checkpoints import to_official_keys
 from soft.models.factory import check_model_name
 from soft.models.inference import optimise_for_inference
+from soft.models.key_names import to_official_keys
 from soft.training.optim import build_optimizer, fuse_step
 
 # (rows, inner, columns) of matrix products: squares, and the token maps of a stage. The best rate is the machine's.
