@@ -9,8 +9,8 @@ from cli.entry import arguments, entry
 
 
 def benchmark(cfg: DictConfig) -> None:
-    """Measures each of `parts`; shows its tables and writes them, and figures, into the run's folder."""
-    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    """Measure each of `parts`, show its tables, and write tables and figures into the run's folder."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     import torch
 
     from soft.benchmark.machine import describe_machine
@@ -34,7 +34,7 @@ def benchmark(cfg: DictConfig) -> None:
 
 
 def measure_attention(report, device, settings: dict) -> None:
-    """Stages of a model, growth with the tokens, growth of the pyramid."""
+    """Measure attention in the stages of a model, its growth with the tokens, and the growth of the pyramid."""
     from soft.benchmark.pyramid import measure_pyramid
     from soft.benchmark.scaling import measure_growth
     from soft.benchmark.stages import compare_stages
@@ -47,14 +47,14 @@ def measure_attention(report, device, settings: dict) -> None:
 
 
 def measure_model(report, device, settings: dict) -> None:
-    """Training steps and inference of whole models."""
+    """Measure training steps and inference of whole models."""
     from soft.benchmark.models import measure_models
 
     measure_models(report, device, **settings["model"])
 
 
 def measure_loader(report, device, settings: dict) -> None:
-    """The training loader beside timm's."""
+    """Measure the training loader beside timm's."""
     import tempfile
 
     from hydra.utils import instantiate
@@ -80,7 +80,7 @@ def measure_loader(report, device, settings: dict) -> None:
 
 
 def measure_overhead(report, device, settings: dict) -> None:
-    """The framework around a training step, and its start."""
+    """Measure what the framework adds to a training step, and how long it takes to start."""
     from soft.benchmark import overhead
 
     command = [sys.executable, str(Path(__file__).with_name("train.py"))]

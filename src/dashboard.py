@@ -7,8 +7,8 @@ from cli.places import SOURCES, STUDIES
 
 
 def dashboard(cfg: DictConfig) -> None:
-    """Creates the project's workspace and a report for each study, or prints what it would create."""
-    # Imported here, so that --help, --cfg and typing errors do not wait.
+    """Create the project's workspace and a report for each study, or print what would be created."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait.
     import json
     import os
 
@@ -37,7 +37,7 @@ def dashboard(cfg: DictConfig) -> None:
                 view.save()
             except (wandb.errors.Error, ValueError) as error:
                 raise SettingError(
-                    f"W&B did not take it for entity={entity} project={cfg.project}: {error}; dry_run=true only prints."
+                    f"W&B refused this for entity={entity} project={cfg.project}: {error}; dry_run=true only prints."
                 ) from error
             print(view.url)
 
@@ -50,7 +50,7 @@ def _default_entity() -> str:
     try:
         return wandb.Api().default_entity
     except wandb.errors.Error as error:
-        raise SettingError(f"W&B does not say whose account this is: {error}; entity=TEAM names it.") from error
+        raise SettingError(f"W&B does not say whose account this is: {error}. Name it with entity=TEAM.") from error
 
 
 main = entry("dashboard")(dashboard)

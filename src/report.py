@@ -6,8 +6,8 @@ from cli.entry import entry
 
 
 def report(cfg: DictConfig) -> None:
-    """Writes the report and prints its table."""
-    # Imported here, so that --help, --cfg and typing errors do not wait.
+    """Write the report of a sweep, and print its table."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait.
     from pathlib import Path
 
     from soft.studies.report import write_report

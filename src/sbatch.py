@@ -3,8 +3,8 @@
     python src/sbatch.py model=soft_medium trainer=v100_ddp --time=48:00:00 --partition=gpu > run.sh
     sbatch run.sh
 
-Nodes, tasks and GPUs follow from the trainer. Words that begin with `--` are options of sbatch and stand in place of
-those below; all others are settings of src/train.py.
+Nodes, tasks and GPUs follow from the trainer. Words that begin with `--` are options of sbatch, and replace the
+defaults of this script; all others are settings of src/train.py.
 """
 
 import shlex
@@ -23,19 +23,25 @@ from cli.secrets import hide_secrets
 OPTIONS = {
     "cpus-per-task": "4",  # for the loader's processes
     "time": "24:00:00",
-    "signal": "USR1@300",  # seconds before the time is up: a checkpoint, and back into the queue
-    "requeue": "",  # also when a node fails
-    "open-mode": "append",  # of the log, so that a second start does not delete the first one's
+    "signal": "USR1@300",  # 300 seconds before the time is up, the run writes a checkpoint and is queued again
+    "requeue": "",  # allows this, and queues the job again when a node fails
+    "open-mode": "append",  # keeps the log of an earlier start of the job
     "output": "slurm-%j.log",
 }
 
 
 def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, str]) -> str:
-    """The script: `settings` as typed, of which `cfg` is the configuration; `options` are sbatch's."""
+    """Return the batch script of one run.
+
+    Args:
+        cfg: the run's configuration, which `settings` lead to.
+        settings: settings of src/train.py, as typed.
+        options: options of sbatch by name, without `--`.
+    """
     request = {"job-name": cfg.name, **slurm_request(cfg.trainer), **OPTIONS, **options}
     lines = [f"#SBATCH --{name}={value}" if value else f"#SBATCH --{name}" for name, value in request.items()]
     train = shlex.join([sys.executable, str(SOURCES / "train.py")])
-    # The first ones can be overridden. After a requeue the job has the same number, and so the same folder.
+    # `settings` come last, so that they win. After a requeue the job has the same number, and so the same folder.
     run = f'resume=auto "hydra.run.dir=outputs/{cfg.name}/slurm_$SLURM_JOB_ID" {shlex.join(settings)}'.rstrip()
     return "\n".join(
         [
@@ -52,7 +58,11 @@ def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, st
 
 
 def slurm_request(trainer: DictConfig) -> dict[str, str]:
-    """sbatch's options for a trainer config: one task per device, as Lightning wants it."""
+    """Return sbatch's options for a trainer config, with one task per device, as Lightning needs it.
+
+    Raises:
+        ConfigError: the config leaves the number of devices open.
+    """
     nodes = 1 if trainer.num_nodes == "auto" else trainer.num_nodes
     devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
     if not isinstance(devices, int) or devices < 1:
@@ -72,7 +82,7 @@ def main() -> None:
         if "-m" in settings:
             raise ConfigError("One script is one run; a sweep is submitted by src/train.py -m hydra/launcher=slurm ...")
         if hide_secrets(settings, env={}) != settings:
-            raise ConfigError("A script would hold the secret that is in these settings; leave it to the environment.")
+            raise ConfigError("The script would hold a secret from these settings; leave it to the environment.")
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             cfg = hydra.compose("train", overrides=settings)
         print(batch_script(cfg, settings, options))
