@@ -1,4 +1,4 @@
-"""Builds what is trained from a recipe."""
+"""Builds the module that a recipe trains."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from soft.hardware.layout import BatchLayout
 from soft.models.factory import create_from_config
 from soft.training.module import ImageClassifier
 
-_SIDE_NODES = ("recipe",)  # older recipes keep values for other groups there
+_SIDE_NODES = ("recipe",)  # a node in which older recipes keep values for other groups
 
 
 def build_module(
@@ -18,12 +18,12 @@ def build_module(
     layout: BatchLayout,
     steps_per_epoch: int,
 ) -> ImageClassifier:
-    """Return the module that a recipe trains.
+    """Build the module that a recipe trains.
 
     Args:
         recipe: the resolved configuration, in plain containers: its groups `model`, `optimizer`, `schedule`, `ema` and
             `trainer`, its `seed` and `max_nonfinite_steps`.
-        augment: what happens to training images.
+        augment: augmentation of the training images.
         img_size: pixels, or (height, width).
         layout: how the global batch lies over devices and accumulated passes.
         steps_per_epoch: optimiser steps in an epoch.
