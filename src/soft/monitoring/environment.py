@@ -1,4 +1,4 @@
-"""The conditions that a run's figures were measured under."""
+"""Describes the conditions under which a run's figures were measured."""
 
 import platform
 import shutil
@@ -10,7 +10,7 @@ import torch
 
 
 def describe_environment(device: torch.device) -> dict[str, object]:
-    """Device, threads, versions, and the commit of this code (None outside a git checkout)."""
+    """Return the device, the number of threads, versions, and this code's commit (None outside a git checkout)."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
