@@ -10,9 +10,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.command_line import ConfigError
-from cli.places import is_group
+from cli.places import group_options, is_group
 
 _TYPES = {bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number")}
+# Settings that take another word beside the type of their default.
+_WORDS = {"trainer.deterministic": ("warn",)}
 
 
 def default_config(folders: Sequence[Path]) -> DictConfig:
@@ -21,6 +23,34 @@ def default_config(folders: Sequence[Path]) -> DictConfig:
     groups = [text for text in hydra_config.overrides.task if is_group(text.lstrip("+~").partition("=")[0], folders)]
     loader = GlobalHydra.instance().config_loader()
     return loader.load_configuration(hydra_config.job.config_name, overrides=groups, run_mode=RunMode.RUN)
+
+
+def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
+    """Refuse a command that lacks a group which it needs, and a group that is set to what changes nothing.
+
+    Raises:
+        ConfigError: `~data` or `logger={}`, for example.
+    """
+    typed = HydraConfig.get().overrides.task
+    for word in typed:
+        key, _, value = word.lstrip("+").partition("=")
+        if value.replace(" ", "") == "{}" and cfg.get(key.partition(".")[0]):
+            choice = f"{key}=none" if is_group(key, folders) else f"~{key}"
+            raise ConfigError(f"{word} changes nothing, because it adds nothing to what is there; {choice} empties it.")
+    if not any(word.startswith("~") for word in typed):
+        return
+    loader = GlobalHydra.instance().config_loader()
+    name = HydraConfig.get().job.config_name
+    needed = loader.load_configuration(name, overrides=[], run_mode=RunMode.RUN)
+    for group in needed:
+        if group == "hydra" or group in cfg:
+            continue
+        if is_group(group, folders):
+            options = ", ".join(group_options(group, folders))
+            raise ConfigError(
+                f"{name} needs {group}, which {group}=null or ~{group} takes away; it is one of {options}."
+            )
+        raise ConfigError(f"{name} needs {group}; leave out ~{group}.")
 
 
 def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
@@ -33,18 +63,17 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
         root = key.split(".")[0]
         if OmegaConf.is_missing(cfg, root):
             raise ConfigError(f"{root} has no value; add {root}=...")
-        if root not in cfg:
-            raise ConfigError(f"A run needs {root}; leave out ~{root}.")
         if default is None:
             continue
         value = OmegaConf.select(cfg, key)
-        if value is None or value == default:
+        if value is None or value == default or value in _WORDS.get(key, ()):
             continue
         expected = _TYPES.get(type(default))
         if expected is None or value == "auto" or isinstance(value, ListConfig):
             continue  # words and lists are checked by what they are given to
         if not isinstance(value, expected[0]) or isinstance(value, bool) != isinstance(default, bool):
-            raise ConfigError(f"{key}={value} has to be {expected[1]}, such as {default}.")
+            kind = " or ".join([expected[1], *_WORDS.get(key, ())])
+            raise ConfigError(f"{key}={value} has to be {kind}, such as {default}.")
 
 
 def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:

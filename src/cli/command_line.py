@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from cli.places import CONFIG_DIR, REPOSITORY
+from cli.places import CONFIG_DIR, REPOSITORY, group_options, is_group, optional_groups
 
 # Settings whose value is a path, or a text with brackets such as `train[:90%]`: they are taken as they stand.
 VERBATIM = frozenset(
@@ -58,7 +58,7 @@ def parse(words: Sequence[str]) -> Namespace:
     return _parser().parse_intermixed_args(list(words))
 
 
-def rewrite(words: Sequence[str]) -> list[str]:
+def rewrite(words: Sequence[str], config_name: str) -> list[str]:
     """Return the words of a command as Hydra has to be given them.
 
     - `--optimizer.lr=0.01`, which a sweep agent of W&B types, becomes `optimizer.lr=0.01`.
@@ -79,8 +79,11 @@ def rewrite(words: Sequence[str]) -> list[str]:
             raise ConfigError(_explain_loose_word(word, args.overrides[:place]))
         if key == SEARCH_PATH:
             folders += _read_search_path(word)
-        else:
+        elif value != "null" or not is_group(key, [CONFIG_DIR]):
             overrides.append(_quote_value(key, value, several) if equals else word)
+        elif key not in optional_groups(config_name):  # of these, null is the default already
+            options = ", ".join(group_options(key, [CONFIG_DIR]))
+            raise ConfigError(f"{config_name} needs {key}, and {word} leaves it out; it is one of {options}.")
     if args.config_dir is not None:
         folder = Path(args.config_dir).expanduser().absolute()
         if not folder.is_dir():
@@ -107,6 +110,14 @@ def config_folders(words: Sequence[str]) -> list[Path]:
 def quote(value: object) -> str:
     """Return `value` as a quoted text of Hydra's grammar, in which it means itself."""
     return QuotedString(str(value), Quote.single).with_quotes()
+
+
+def unquote(word: str) -> str:
+    """Return an override as a user would type it: the value of a `VERBATIM` setting needs no quotes of the grammar."""
+    key, _, value = word.partition("=")
+    if key not in VERBATIM or not (len(value) > 1 and value[0] == value[-1] == "'"):
+        return word
+    return f"{key}={value[1:-1]}".replace("\\'", "'")
 
 
 def as_typed(key: str, value: object) -> str:

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cli.checks import check_types, default_config, leaves
+from cli.checks import check_groups, check_types, default_config, leaves
 from cli.command_line import config_folders, rewrite
 from cli.mistakes import explain
 from cli.places import CONFIG_DIR, REPOSITORY, SOURCES
@@ -47,7 +47,9 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # a launcher that is not ours calls this
                 return run_sweep_job(script)
             end_with_launcher()
-            check_types(cfg, default_config(config_folders(sys.argv[1:])))
+            folders = config_folders(sys.argv[1:])
+            check_groups(cfg, folders)
+            check_types(cfg, default_config(folders))
             check_names(leaves(cfg))
             if "process" in cfg:
                 prepare_process(**cfg.process)
@@ -67,7 +69,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                     os.environ["HYDRA_FULL_ERROR"] = full_error
 
         def start(task: Callable[[DictConfig], object]) -> None:
-            sys.argv[1:] = rewrite(hide_secrets(sys.argv[1:]))
+            sys.argv[1:] = rewrite(hide_secrets(sys.argv[1:]), config_name)
             find_folder(config_name)
             hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 

@@ -1,8 +1,11 @@
 """Turns a user's mistake into one or two sentences that say what to change."""
 
 import difflib
+import errno
+import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import hydra
@@ -14,24 +17,112 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cli.checks import leaves
 from cli.command_line import SEARCH_PATH, ConfigError, config_folders
-from cli.places import CONFIG_DIR, group_options, is_group, list_groups
+from cli.places import CONFIG_DIR, group_options, is_group, list_groups, optional_groups
 from cli.safe_names import UnsafeNameError
+
+REPORT = (
+    "This is a fault of the program, not of your settings. Please report it to the people who maintain this code, with "
+    "the traceback above and the command."
+)
+
+# The extras of pyproject.toml, by the packages that they bring and not every installation has.
+_PACKAGES = {
+    "dashboard": ("wandb_workspaces",),
+    "hf": ("datasets",),
+    "search": ("optuna",),
+    "slurm": ("submitit",),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "train": (
+        "torchmetrics",
+        "wandb",
+        "yaml",
+        "filelock",
+        "fsspec",
+        "lightning",
+        "matplotlib",
+        "plotly",
+        "rich",
+        "scipy",
+        "simplejpeg",
+        "sklearn",
+    ),
+}
+_EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages}
+# Errors of the operating system that say something about a place and not about this program.
+_PLACE = {
+    errno.EACCES: "there is no permission for it",
+    errno.EPERM: "there is no permission for it",
+    errno.EROFS: "the disk cannot be written to",
+    errno.ENOTDIR: "a part of the path is a file, and has to be a folder",
+    errno.EEXIST: "it is a file, and has to be a folder",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOENT: "it does not exist and cannot be made",
+}
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
     """Return the sentences for an error that the user can mend, and None for any other."""
     library = sys.modules.get("soft.errors")  # where it has not been loaded, the error is not the library's
     ours = (ConfigError, UnsafeNameError, *((library.SettingError, library.RunError) if library else ()))
-    chain: BaseException | None = error
-    while chain is not None:  # Hydra wraps what a constructor raises
-        if isinstance(chain, ours):
-            return str(chain)
-        chain = chain.__cause__
+    chain = list(_chain(error))
+    for cause in chain:  # Hydra wraps what a constructor raises
+        if isinstance(cause, ours):
+            return str(cause)
+    for cause in chain:
+        if message := _explain_package(cause) or _explain_place(cause):
+            return message
     if isinstance(error, InstantiationException):
-        return None
+        return _explain_constructor(error)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_overrides(config_name) or " ".join(str(error.__cause__ or error).split())
     return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _explain_package(error: BaseException) -> str | None:
+    """Name the extra that brings a package which is missing; None for other errors."""
+    if not isinstance(error, ImportError):
+        return None
+    words = re.findall(r"\w+", error.name.partition(".")[0] if error.name else str(error))
+    package = next((word for word in words if word in _EXTRAS), None)
+    if package is None:
+        return None
+    return f"This needs the package {package}, which is not installed: pip install -e '.[{_EXTRAS[package]}]'."
+
+
+def _explain_place(error: BaseException) -> str | None:
+    """Say what is wrong with the file or folder of an operating system's error; None for other errors."""
+    if not isinstance(error, OSError) or error.errno not in _PLACE:
+        return None
+    try:
+        here = os.getcwd()
+    except OSError:
+        return "The current folder is not there any more; change to another one (cd) and start again."
+    if error.filename is None:
+        return None
+    path = Path(os.fsdecode(error.filename))
+    if error.errno == errno.ENOENT and path.parent.is_dir() and os.access(path.parent, os.W_OK):
+        return None  # a file that this program expected
+    return (
+        f"{path} cannot be used: {_PLACE[error.errno]}. Change from {here} to a folder that can be written to, or "
+        "choose the folder of the run with hydra.run.dir=... (hydra.sweep.dir=... of a sweep)."
+    )
+
+
+def _explain_constructor(error: InstantiationException) -> str | None:
+    """Lead what a class refused back to the settings that were typed for it; None if none were."""
+    place = re.search(r"full_key: (\S+)", str(error))
+    group = place[1].partition(".")[0] if place else ""
+    typed = [word for word in sys.argv[1:] if group and word.lstrip("+").startswith((f"{group}.", f"{group}="))]
+    if not typed:
+        return None
+    cause = " ".join(str(error.__cause__ or error).split("full_key")[0].split())
+    return f"{place[1]} does not take what was set by {' '.join(typed)}: {cause}"
 
 
 def _explain_overrides(config_name: str) -> str | None:
@@ -61,6 +152,8 @@ def _explain_overrides(config_name: str) -> str | None:
 
 def _explain_group(word: str, override: Override, config_name: str, folders: Sequence[Path]) -> str | None:
     key = override.key_or_group
+    if override.is_delete():
+        return None if key not in optional_groups(config_name) else f"{word} has nothing to leave out."
     options = group_options(key, folders)
     for value in word.partition("=")[2].split(","):  # several in a sweep
         if value not in (*options, "null"):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
+
 SOURCES = Path(__file__).resolve().parents[1]
 REPOSITORY = SOURCES.parent
 CONFIG_DIR = REPOSITORY / "conf"
@@ -29,6 +31,17 @@ def list_groups(folders: Iterable[Path]) -> list[str]:
 def group_options(group: str, folders: Iterable[Path]) -> list[str]:
     """Return the names that `group=` takes."""
     return sorted({path.stem for folder in _group_folders(group, folders) for path in folder.glob("*.yaml")})
+
+
+def optional_groups(config: str) -> set[str]:
+    """Return the groups of which the command conf/`config`.yaml chooses none by default."""
+    found: set[str] = set()
+    for entry in (yaml.safe_load((CONFIG_DIR / f"{config}.yaml").read_text()) or {}).get("defaults", []):
+        if isinstance(entry, str) and entry.startswith(f"{BASES}/"):
+            found |= optional_groups(entry)
+        elif isinstance(entry, dict):
+            found |= {group.lstrip("/") for group, option in entry.items() if option is None}
+    return found
 
 
 def _group_folders(group: str, folders: Iterable[Path]) -> list[Path]:

@@ -118,6 +118,17 @@ def objective(folder: Path) -> float | None:
     return None
 
 
+def describe_objective(folder: Path) -> str:
+    """Return what `objective` gives, with the metric's name, for a person."""
+    from soft.runs.metrics import show_metric
+    from soft.runs.result import read_result
+
+    result = read_result(folder) or {}
+    metric, value = result.get("monitor", "val/top1"), objective(folder)
+    name = "top-1" if metric == "val/top1" else metric
+    return f"{name} {show_metric(metric, value)}"
+
+
 def run_sweep_job(script: str) -> float | None:
     """Run the job that a launcher has set up in this process, in a process tree of its own; return its objective."""
     refuse_ranks(by="torchrun")

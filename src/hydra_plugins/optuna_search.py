@@ -4,6 +4,7 @@ The released plugin is not used, because its versions for Hydra 1.3 cannot store
 """
 
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from cli.command_line import ConfigError
+from cli.command_line import ConfigError, quote, unquote
 from hydra_plugins.grid import MULTIRUN, as_word
 from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
 
@@ -32,7 +33,7 @@ class SearchConf:
     _target_: str = "hydra_plugins.optuna_search.OptunaSearch"
     trials: int = 20
     storage: str | None = None
-    direction: str = "maximize"
+    direction: str = "auto"
     sampler: Any = None
     pruner: Any = None
     params: dict[str, str] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class OptunaSearch(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
         self.config = config
+        self.monitor, self.mode = _monitored(config)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -90,7 +92,7 @@ class OptunaSearch(Sweeper):
             try:
                 finish(sweep, results)
             finally:
-                _print_best(study, held)
+                _print_best(study, held, self.monitor)
         return results
 
     def _open_study(self, sweep: Path, space: Mapping[str, Any], held: list[str]) -> Any:
@@ -105,7 +107,7 @@ class OptunaSearch(Sweeper):
         study = optuna.create_study(
             study_name=sweep.name,
             storage=self.storage,
-            direction=self.direction,
+            direction=_direction(self.direction, self.monitor, self.mode),
             sampler=self.sampler,
             pruner=self.pruner,
             load_if_exists=True,
@@ -133,8 +135,8 @@ class OptunaSearch(Sweeper):
             [
                 *(f"{key}={as_word(value)}" for key, value in trial.params.items()),
                 *held,
-                f"callbacks.pruning.storage={json.dumps(self.storage)}",
-                f"callbacks.pruning.study={json.dumps(study.study_name)}",
+                f"callbacks.pruning.storage={quote(self.storage)}",
+                f"callbacks.pruning.study={quote(study.study_name)}",
                 f"callbacks.pruning.trial={trial._trial_id}",
             ]
             for trial in trials
@@ -202,12 +204,34 @@ def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:
     return [trial for trial in trials if set(trial.params) == set(space)]
 
 
-def _print_best(study: Any, held: list[str]) -> None:
+def _monitored(config: DictConfig) -> tuple[str, str]:
+    """Return the metric that a run's result is about, and which way it gets better."""
+    from soft.runs.metrics import resolve_mode
+
+    checkpoint = OmegaConf.select(config, "callbacks.checkpoint") or {}
+    monitor = checkpoint.get("monitor") or "val/top1"
+    return monitor, resolve_mode(monitor, checkpoint.get("mode", "auto"))
+
+
+def _direction(typed: str, monitor: str, mode: str) -> str:
+    """Return Optuna's direction for a metric, of which the `mode` is the best."""
+    right = {"max": "maximize", "min": "minimize"}[mode]
+    if typed not in ("auto", right):
+        raise ConfigError(
+            f"hydra.sweeper.direction={typed} contradicts {monitor}, of which the {mode} is the best; leave it out."
+        )
+    return right
+
+
+def _print_best(study: Any, held: list[str], monitor: str) -> None:
+    from soft.runs.metrics import show_metric
+
     states = Counter(trial.state.name for trial in study.trials)
     print(f"\n{states['COMPLETE']} trials finished, {states['PRUNED']} were given up, {states['FAIL']} failed")
     if states["COMPLETE"]:
         best = study.best_trial
         words = [word for word in held if not word.startswith("hparams_search=")]
         words += [f"{key}={value}" for key, value in best.params.items()]
-        print(f"best: {best.value:.2f} %, in {best.user_attrs['folder']}")
-        print(f"run it again: python {sys.argv[0]} {' '.join(words)}", flush=True)
+        print(f"best: {monitor} {show_metric(monitor, best.value)}, in {best.user_attrs['folder']}")
+        command = shlex.join(["python", sys.argv[0], *map(unquote, words)])
+        print(f"run it again: {command}", flush=True)

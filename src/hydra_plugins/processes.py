@@ -27,7 +27,15 @@ from cli.command_line import ConfigError
 from cli.entry import full_errors
 from cli.ranks import SWEEP
 from cli.safe_names import inside
-from cli.sweep_jobs import ExplainedError, job_command, objective, pass_on_signals, refuse_ranks, run_tree
+from cli.sweep_jobs import (
+    ExplainedError,
+    describe_objective,
+    job_command,
+    objective,
+    pass_on_signals,
+    refuse_ranks,
+    run_tree,
+)
 
 CONSOLE_LOG = "console.log"
 PATIENCE = 60  # seconds that jobs get to end by themselves when the sweep is interrupted
@@ -158,7 +166,8 @@ def _interrupt(futures: list[Future], running: set[subprocess.Popen]) -> None:
 
 
 def _outcome(result: JobReturn) -> str:
+    """Return how a job ended, in a few words."""
     if result.status == JobStatus.FAILED:
         lines = (Path(result.working_dir) / CONSOLE_LOG).read_text().strip().splitlines()
         return f"failed: {lines[-1] if lines else 'no output'}"
-    return "finished" if result.return_value is None else f"top-1 {result.return_value:.2f} %"
+    return "finished" if result.return_value is None else describe_objective(Path(result.working_dir))

@@ -49,6 +49,12 @@ def check_text(name: str, value) -> None:
         raise SettingError(f"{name}={_shown(value)} has to be a text that is not empty.")
 
 
+def check_flag(name: str, value) -> None:
+    """Refuse all but true and false."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name}={_shown(value)} has to be true or false.")
+
+
 def _is_whole(value, least: int) -> bool:
     # Python counts True as 1, but `batch_size=true` is a slip.
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

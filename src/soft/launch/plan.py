@@ -31,8 +31,10 @@ from soft.hardware.preflight import (
     plan_ranks,
 )
 from soft.launch.hardware import Hardware, choose_hardware
+from soft.launch.trainer_settings import check_callbacks, check_trainer_settings
 from soft.models.flops import count_macs
 from soft.monitoring.wandb_logger import resolve_wandb_mode, wandb_server
+from soft.training.length import Length, training_length
 from soft.training.optim import scaled_lr
 
 # A launch on CPUs estimates no memory for models smaller than this, since that would take most of the start.
@@ -63,7 +65,7 @@ class Plan:
     num_classes: int
     train_images: int | None  # None if the data is not on this machine, and no number is expected
     val_images: int | None
-    data_notes: list[str]
+    notes: list[str]
     hardware: Hardware
     trainer: str  # name of the chosen trainer config
     precision: str
@@ -128,7 +130,7 @@ def plan_run(
     recipe: Mapping[str, object],
     trainer_name: str,
     datamodule: LightningDataModule,
-    build: Callable[[int, BatchLayout, int], LightningModule],
+    build: Callable[[int, BatchLayout, Length | None], LightningModule],
     folder: Path,
     rehearse: bool = False,
 ) -> tuple[Plan, LightningModule]:
@@ -138,7 +140,7 @@ def plan_run(
         recipe: the resolved configuration, in plain containers.
         trainer_name: name of the chosen trainer config.
         datamodule: the data, which is set up here.
-        build: function that makes the module from (number of classes, batch layout, steps per epoch).
+        build: function that makes the module from (number of classes, batch layout, length).
         folder: folder in which the run writes.
         rehearse: plan for hardware and data that need not be on this machine; what is missing becomes a finding.
 
@@ -147,6 +149,8 @@ def plan_run(
     """
     findings: list[Finding] = []
     settings = recipe["trainer"]
+    check_trainer_settings(settings)
+    check_callbacks(recipe)
     lacking: list[str] | None = [] if rehearse else None
     hardware = choose_hardware(
         recipe["data"]["batch_size"],
@@ -163,17 +167,12 @@ def plan_run(
         _refuse_missing(findings)
 
     classes, train, val = _read_data(datamodule, recipe["data"], findings, rehearse)
-    batch = hardware.layout.global_batch
-    if train is not None and train < batch:
-        raise SettingError(f"data.batch_size={batch} is more than the {train} training images; an epoch has no step.")
     if val is not None and not rehearse:
         check_validation_share(val, hardware.layout.devices)
-    steps_per_epoch = train // batch if train else None
-    module = build(classes, hardware.layout, steps_per_epoch or 1)
-    epochs, max_steps = settings["max_epochs"], settings["max_steps"]
-    steps = None if steps_per_epoch is None else steps_per_epoch * epochs
-    if steps is not None and max_steps > 0:
-        steps = min(steps, max_steps)
+    length = None
+    if train is not None:
+        length = training_length(train, hardware.layout, settings, recipe["schedule"]["epochs"])
+    module = build(classes, hardware.layout, length)
 
     img_size = to_2tuple(datamodule.img_size)
     params = sum(parameter.numel() for parameter in module.model.parameters())
@@ -186,15 +185,15 @@ def plan_run(
         num_classes=classes,
         train_images=train,
         val_images=val,
-        data_notes=list(getattr(datamodule, "notes", [])),
+        notes=[*getattr(datamodule, "notes", []), *([length.note] if length and length.note else [])],
         hardware=hardware,
         trainer=trainer_name,
         precision=settings["precision"],
         gpu_arch=settings["gpu_arch"],
         lr=recipe["optimizer"]["lr"],
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        steps=steps,
+        epochs=length.epochs if length else settings["max_epochs"],
+        steps_per_epoch=length.steps_per_epoch if length else None,
+        steps=length.steps if length else None,
         resources=_find_resources(recipe, hardware, datamodule, module, folder, wandb, findings, rehearse),
         folder=folder,
         findings=findings,

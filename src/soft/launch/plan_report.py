@@ -37,7 +37,7 @@ def print_plan(plan: Plan, notes: Sequence[str] = (), mask: Callable[[str], str]
     if plan.resources.memory is None:
         del rows["memory"]
     print_rows({name: mask(value) for name, value in rows.items()})
-    for note in filter(None, [*plan.data_notes, *(finding.text for finding in plan.findings), *notes]):
+    for note in filter(None, [*plan.notes, *(finding.text for finding in plan.findings), *notes]):
         Console().print(Text(f"Note: {mask(note)}"), soft_wrap=True)
 
 
@@ -95,7 +95,7 @@ def _preflight_rows(plan: Plan) -> Iterator[tuple[str, str]]:
             yield "hardware", f"trainer={plan.trainer}: {nodes}{hardware.per_node} {hardware.accelerator}{arch}"
         yield name, value
         if name == "data":
-            yield from (("", note) for note in plan.data_notes)
+            yield from (("", note) for note in plan.notes)
     if resources.memory is not None:
         yield "", _shares(resources.memory)
     yield (

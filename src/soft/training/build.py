@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from soft.data.augmentation import Augmentation
 from soft.hardware.layout import BatchLayout
 from soft.models.factory import create_from_config
+from soft.training.length import Length
 from soft.training.module import ImageClassifier
 
 _SIDE_NODES = ("recipe",)  # a node in which older recipes keep values for other groups
@@ -16,7 +17,7 @@ def build_module(
     img_size: int | tuple[int, int],
     num_classes: int,
     layout: BatchLayout,
-    steps_per_epoch: int,
+    length: Length | None,
 ) -> ImageClassifier:
     """Build the module that a recipe trains.
 
@@ -26,7 +27,7 @@ def build_module(
         augment: augmentation of the training images.
         img_size: pixels, or (height, width).
         layout: how the global batch lies over devices and accumulated passes.
-        steps_per_epoch: optimiser steps in an epoch.
+        length: of the training; None where it is not known, because the data is not here.
     """
     optimizer, schedule = (
         {key: value for key, value in recipe[group].items() if key not in _SIDE_NODES}
@@ -39,7 +40,7 @@ def build_module(
         optimizer,
         schedule,
         layout,
-        steps_per_epoch,
+        length.steps_per_epoch if length else 1,
         ema_decay=ema["decay"],
         ema_warmup=ema["warmup"],
         validate_raw=ema["validate_raw"],
@@ -49,4 +50,5 @@ def build_module(
         recipe=recipe,
         compile=trainer["compile"],
         channels_last=trainer["channels_last"],
+        steps=length.steps if length else None,
     )

@@ -47,6 +47,7 @@ class ImageClassifier(ImageEvaluator):
         recipe: configuration in plain containers; checkpoints keep it, so that the model can be built again.
         compile: run the training step's forward pass compiled, see `compiled_call`; validation is never compiled, so
             that it gives what an evaluation of the checkpoint gives.
+        steps: optimiser steps of the training, to which the schedule is fitted; None for those of its epochs.
         channels_last: store convolution weights channels-last in memory, so that convolutions compute in that layout.
     """
 
@@ -67,6 +68,7 @@ class ImageClassifier(ImageEvaluator):
         recipe: Mapping[str, object] | None = None,
         compile: bool | str | None = None,
         channels_last: bool = False,
+        steps: int | None = None,
     ):
         super().__init__(model.to(memory_format=torch.channels_last) if channels_last else model)
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
@@ -79,7 +81,9 @@ class ImageClassifier(ImageEvaluator):
         self.recipe = recipe
         self._train_model = compiled_call(model, compile)
         self._optimizer = build_optimizer(model, layout.global_batch, **optimizer)
-        self._scheduler = build_scheduler(self._optimizer, layout.global_batch, steps_per_epoch, **schedule)
+        self._scheduler = build_scheduler(
+            self._optimizer, layout.global_batch, steps_per_epoch, **schedule, steps=steps
+        )
         self._schedule_per_epoch = bool(schedule.get("per_epoch"))
 
         self.mixup = None

@@ -7,7 +7,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from soft.errors import SettingError
-from soft.settings import check_choice, check_number, check_whole
+from soft.settings import check_choice, check_flag, check_number, check_whole
 
 MIN_LR = 1e-12
 REFERENCE_BATCH = 1024  # the global batch for which a recipe states its learning rates
@@ -88,6 +88,7 @@ def build_scheduler(
     warmup_lr: float = 0.0,
     min_lr: float = 0.0,
     per_epoch: bool = False,
+    steps: int | None = None,
 ) -> Scheduler:
     """Build timm's schedule over `epochs`; in the first `warmup_epochs` the rate rises linearly from `warmup_lr`.
 
@@ -102,9 +103,11 @@ def build_scheduler(
         min_lr: lowest rate, at a global batch of 1024. Both are scaled like the learning rate; without that, the lowest
             rate would lie above the learning rate of a small batch.
         per_epoch: change the rate once an epoch, as the released code does, instead of at every step.
+        steps: optimiser steps of the training, to which the schedule is fitted in proportion; None for those of
+            `epochs`.
 
     Raises:
-        SettingError: a setting that is out of range.
+        SettingError: a setting is out of range.
     """
     check_whole("schedule.epochs", epochs, least=1)
     check_whole("schedule.warmup_epochs", warmup_epochs, least=0)
@@ -113,14 +116,20 @@ def build_scheduler(
     check_number("schedule.warmup_lr", warmup_lr, low=0)
     check_number("schedule.min_lr", min_lr, low=0)
     check_choice("schedule.sched", sched, ("cosine", "constant"))
+    check_flag("schedule.per_epoch", per_epoch)
+    length, warmup = epochs * steps_per_epoch, warmup_epochs * steps_per_epoch
+    if steps is not None and steps != length:
+        length, warmup = steps, round(warmup * steps / length)
+    if per_epoch:
+        length, warmup = -(-length // steps_per_epoch), round(warmup / steps_per_epoch)
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched,
-        num_epochs=epochs,
-        warmup_epochs=warmup_epochs,
+        num_epochs=length,
+        warmup_epochs=warmup,
         warmup_lr=scaled_lr(warmup_lr, global_batch),
         min_lr=scaled_lr(min_lr, global_batch),
         step_on_epochs=per_epoch,
-        updates_per_epoch=steps_per_epoch,
+        updates_per_epoch=1,  # the lengths are in steps already
     )
     return scheduler

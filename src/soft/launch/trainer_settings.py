@@ -1,0 +1,77 @@
+"""Checks of what a recipe says about its trainer and callbacks, before anything is built."""
+
+from collections.abc import Mapping
+
+from soft.errors import SettingError
+from soft.runs.metrics import check_monitored, resolve_mode
+from soft.settings import check_choice, check_flag, check_number, check_whole
+
+PROFILERS = ("simple", "advanced", "pytorch")
+# All of them give every rank the whole gradient, by which it decides to skip a step.
+STRATEGIES = ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_find_unused_parameters_true", "single_device")
+_FLAGS = ("sync_batchnorm", "channels_last", "enable_model_summary", "oversubscribe")
+_WHOLE = {
+    "max_epochs": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": -1,
+    "max_batch_per_device": 1,
+}
+
+
+def check_trainer_settings(settings: Mapping[str, object]) -> None:
+    """Refuse values of the group `trainer` that Lightning would refuse later, or take for something else.
+
+    Raises:
+        SettingError: names the first of them.
+    """
+    for name in _FLAGS:
+        if name in settings:
+            check_flag(f"trainer.{name}", settings[name])
+    for name, least in _WHOLE.items():
+        if name in settings:
+            check_whole(f"trainer.{name}", settings[name], least=least)
+    max_steps = settings.get("max_steps", -1)
+    if max_steps != -1:
+        check_whole("trainer.max_steps", max_steps, least=1)
+    for name in ("limit_train_batches", "limit_val_batches"):
+        _check_limit(f"trainer.{name}", settings.get(name))
+    if (clip := settings.get("gradient_clip_val")) is not None:
+        check_number("trainer.gradient_clip_val", clip, low=0)
+    if (deterministic := settings.get("deterministic", False)) != "warn":
+        check_flag("trainer.deterministic", deterministic)
+    if (profiler := settings.get("profiler")) is not None:
+        check_choice("trainer.profiler", profiler, PROFILERS)
+    check_choice("trainer.strategy", settings.get("strategy", "auto"), STRATEGIES)
+
+
+def check_callbacks(recipe: Mapping[str, object]) -> None:
+    """Refuse a monitored metric that the run does not log, or whose best is the other way round.
+
+    Raises:
+        SettingError: names the metric or the direction.
+    """
+    ema = recipe["ema"]
+    for name, settings in recipe["callbacks"].items():
+        if "monitor" not in settings or settings["monitor"] is None:
+            continue
+        own = str(settings.get("_target_", "")).startswith(("soft.", "lightning."))
+        if own:
+            check_monitored(
+                settings["monitor"],
+                ema=bool(ema["decay"]),
+                validate_raw=ema["validate_raw"],
+                setting=f"callbacks.{name}.monitor",
+            )
+        if "mode" in settings and own:
+            resolve_mode(settings["monitor"], settings["mode"], f"callbacks.{name}.mode")
+
+
+def _check_limit(name: str, value: object) -> None:
+    """Refuse all but null, a number of batches from 1, and a share above 0 and up to 1."""
+    if value is None:
+        return
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    share = isinstance(value, float) and 0 < value <= 1
+    if not (whole or share):
+        raise SettingError(f"{name}={value!r} has to be a number of batches (1, 2, ...) or a share of them (0.5).")

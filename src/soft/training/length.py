@@ -1,0 +1,68 @@
+"""How long a training is: its epochs and optimiser steps, as the settings shorten them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from soft.errors import SettingError
+from soft.hardware.layout import BatchLayout
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length of a training.
+
+    Attributes:
+        epochs: passes over the data.
+        steps_per_epoch: optimiser steps in each of them.
+        steps: optimiser steps in all.
+        planned: optimiser steps of the schedule as it is set.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    steps: int
+    planned: int
+
+    @property
+    def note(self) -> str | None:
+        """Return a sentence where the schedule is fitted to a training of another length; None elsewhere."""
+        if self.steps == self.planned:
+            return None
+        return (
+            f"the schedule of {self.planned:,} steps (schedule.epochs) is fitted to the {self.steps:,} steps of this "
+            "training: its warm-up and its end come in the same proportion"
+        )
+
+
+def training_length(
+    train_images: int, layout: BatchLayout, settings: Mapping[str, object], schedule_epochs: int
+) -> Length:
+    """Return the length of a training.
+
+    Args:
+        settings: of the group `trainer`: `max_epochs`, `max_steps` and `limit_train_batches`.
+        schedule_epochs: for how many epochs the schedule is written.
+
+    Raises:
+        SettingError: an epoch would have no step.
+    """
+    whole = train_images // layout.global_batch
+    if not whole:
+        raise SettingError(
+            f"data.batch_size={layout.global_batch} is more than the {train_images} training images; an epoch has no "
+            "step."
+        )
+    batches, limit = whole * layout.accumulate, settings.get("limit_train_batches")
+    if limit is not None:
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)  # as Lightning counts
+        if batches < 1:
+            raise SettingError(
+                f"trainer.limit_train_batches={limit} leaves no batch of {whole * layout.accumulate}; raise it."
+            )
+    per_epoch = math.ceil(batches / layout.accumulate)
+    epochs, max_steps = settings["max_epochs"], settings.get("max_steps", -1)
+    steps = per_epoch * epochs
+    if 0 < max_steps < steps:
+        steps = max_steps
+    return Length(math.ceil(steps / per_epoch), per_epoch, steps, per_epoch * schedule_epochs)
