@@ -38,7 +38,7 @@ def dashboard(cfg: DictConfig) -> None:
                 view.save()
             except (wandb.errors.Error, ValueError) as error:
                 raise SettingError(
-                    f"W&B did not take it for entity={entity} project={cfg.project}: {error}; dry_run=true only prints."
+                    f"W&B refused this for entity={entity} project={cfg.project}: {error}; dry_run=true only prints."
                 ) from error
             print(view.url)
 
@@ -51,7 +51,7 @@ def _default_entity() -> str:
     try:
         return wandb.Api().default_entity
     except wandb.errors.Error as error:
-        raise SettingError(f"W&B does not say whose account this is: {error}; entity=TEAM names it.") from error
+        raise SettingError(f"W&B does not say whose account this is: {error}. Name it with entity=TEAM.") from error
 
 
 main = entry("dashboard")(dashboard)

@@ -6,8 +6,8 @@ from cli.entry import arguments, entry
 
 
 def evaluate(cfg: DictConfig) -> float:
-    """Return the top-1 in percent of one checkpoint; write evaluation.json and print the same."""
-    # Imported here, so that --help, --cfg and typing errors do not wait for PyTorch.
+    """Evaluate one checkpoint, print its metrics and write them to evaluation.json; return its top-1 in percent."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 

@@ -6,8 +6,8 @@ from cli.entry import entry
 
 
 def export(cfg: DictConfig) -> None:
-    """model.pt2: the model as a program that needs PyTorch alone, after the rewrites that inference allows."""
-    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    """Write model.pt2: the model as a program that needs PyTorch alone, rewritten for fast inference."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from pathlib import Path
 
     from soft.errors import SettingError
@@ -27,16 +27,17 @@ def export(cfg: DictConfig) -> None:
 
     path = Path(cfg.output_dir) / "model.pt2"
     error = export_program(model, path, (height, width))
-    if not error < MOST_ERROR:
+    if not error < MAX_ERROR:
         path.unlink()
         raise SettingError(f"The exported program's logits differ by {error:.1e}; nothing was written.")
-    print(f"{path}: images (B, {model.in_chans}, {height}, {width}) -> logits (B, {model.num_classes}), to {error:.0e}")
+    print(f"{path}: images (B, {model.in_chans}, {height}, {width}) -> logits (B, {model.num_classes})")
+    print(f"largest difference from the model's logits: {error:.0e} of the largest logit")
     if trained:
         mean, std = (list(trained["data"][key]) for key in ("mean", "std"))
         print(f"images from 0 to 1, normalised with mean {mean} and standard deviation {std}")
 
 
-MOST_ERROR = 1e-4  # of the largest logit; float32 rounding is a hundredth of it
+MAX_ERROR = 1e-4  # relative to the largest logit; the error of float32 rounding is a hundredth of this
 
 main = entry("export")(export)
 

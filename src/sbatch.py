@@ -3,8 +3,8 @@
     python src/sbatch.py model=soft_medium trainer=v100_ddp --time=48:00:00 --partition=gpu > run.sh
     sbatch run.sh
 
-Nodes, tasks and GPUs follow from the trainer. Words that begin with `--` are options of sbatch and stand in place of
-those below; all others are settings of src/train.py.
+Nodes, tasks and GPUs follow from the trainer. Words that begin with `--` are options of sbatch, and replace the
+defaults of this script; all others are settings of src/train.py.
 """
 
 import shlex
@@ -24,9 +24,9 @@ from cli.secrets import hide_secrets
 OPTIONS = {
     "cpus-per-task": "4",  # for the loader's processes
     "time": "24:00:00",
-    "signal": "USR1@300",  # seconds before the time is up: a checkpoint, and back into the queue
-    "requeue": "",  # also when a node fails
-    "open-mode": "append",  # of the log, so that a second start does not delete the first one's
+    "signal": "USR1@300",  # 300 seconds before the time is up, the run writes a checkpoint and is queued again
+    "requeue": "",  # allows this, and queues the job again when a node fails
+    "open-mode": "append",  # keeps the log of an earlier start of the job
     "output": "slurm-%j.log",
 }
 
@@ -63,7 +63,11 @@ def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, st
 
 
 def slurm_request(trainer: DictConfig) -> dict[str, str]:
-    """sbatch's options for a trainer config: one task per device, as Lightning wants it."""
+    """Return sbatch's options for a trainer config, with one task per device, as Lightning needs it.
+
+    Raises:
+        ConfigError: the config leaves the number of devices open.
+    """
     nodes = 1 if trainer.num_nodes == "auto" else trainer.num_nodes
     devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
     if not isinstance(devices, int) or devices < 1:

@@ -8,7 +8,7 @@ from cli.secrets import mask_text, masked
 
 def train(cfg: DictConfig) -> float | None:
     """Train one run, from its configuration to the best value of its monitored metric, which a sweep compares."""
-    # Imported here, so that --help, --cfg and typing errors do not wait for PyTorch.
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     import shlex
     import sys
     from functools import partial
@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> float | None:
         job, loggers = name_job(folder), instantiate(cfg.logger).values()
         loggers = prepare_loggers(loggers, start.position, job.name or cfg.name, job.sweep, recipe.get("study"))
         callbacks = instantiate(cfg.callbacks).values()
-        identity = {**recipe, "resume": str(start.checkpoint)}  # every rank has to have the same
+        identity = {**recipe, "resume": str(start.checkpoint)}  # has to be the same on every rank
         trainer = create_trainer(plan.hardware, identity, callbacks, loggers, **lightning_options(recipe["trainer"]))
 
         # Fit, and its result

@@ -6,8 +6,8 @@ from cli.entry import arguments, entry
 
 
 def verify_data(cfg: DictConfig) -> None:
-    """Prints the files that a run would skip; an error if there are any."""
-    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    """Print the files that a run would skip; raise an error if there are any."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from hydra.utils import instantiate
     from rich.console import Console
     from rich.progress import Progress

@@ -6,8 +6,8 @@ from cli.entry import entry
 
 
 def visualize(cfg: DictConfig) -> None:
-    """attention_maps.png: what points of one image attend to, a column for each checkpoint."""
-    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    """Draw attention_maps.png: what points of one image attend to, with a column for each checkpoint."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from pathlib import Path
 
     from soft.data.batches import normalise
@@ -34,8 +34,8 @@ def visualize(cfg: DictConfig) -> None:
     preparation, *others = preparations
     if any(other != preparation for other in others):
         raise SettingError(
-            "The checkpoints were trained on images of another size or normalisation; show them one at a time, or "
-            "add what they share, such as data=digits."
+            "The checkpoints were trained on images of different sizes or normalisations; show them one at a time, or "
+            "choose one preparation for all of them, for example with data=digits."
         )
     if cfg.img_size is not None:
         check_pixels("img_size", _plain(cfg.img_size))
@@ -43,7 +43,7 @@ def visualize(cfg: DictConfig) -> None:
     mean, std = preparation.pop("mean"), preparation.pop("std")
     pixels = EvalTransform(**preparation)(_open_image(cfg.image))
 
-    # Two of one kind are told apart by their place in the list.
+    # Checkpoints with the same kind of attention are told apart by their place in the list.
     names = [kind if kinds.count(kind) == 1 else f"{kind} ({i})" for i, kind in enumerate(kinds, start=1)]
     figure = draw_attention_maps(
         dict(zip(names, models, strict=True)),
@@ -75,18 +75,18 @@ def _open_image(path: str):
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except OSError as error:
-        raise SettingError(f"image={path} is not there, or no picture that can be read.") from error
+        raise SettingError(f"image={path} does not exist, or cannot be read as a picture.") from error
 
 
 def _layer(model, stage: int, block: int) -> str:
     from soft.errors import SettingError
 
-    stages = len(model.stages) - 1  # the last holds the class token's softmax blocks
+    stages = len(model.stages) - 1  # the last stage holds the class token's softmax blocks
     if stage not in range(1, stages + 1):
-        raise SettingError(f"stage={stage} has no attention of the pyramid's; choose 1 to {stages}.")
+        raise SettingError(f"stage={stage} is not a stage of the pyramid; choose 1 to {stages}.")
     blocks = len(model.stages[stage - 1].blocks)
     if block not in range(-blocks, blocks):
-        raise SettingError(f"block={block} is not there: stage {stage} has blocks 0 to {blocks - 1}.")
+        raise SettingError(f"block={block} does not exist: stage {stage} has blocks 0 to {blocks - 1}.")
     return f"stages.{stage - 1}.blocks.{block % blocks}.attn"
 
 

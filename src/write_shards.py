@@ -10,8 +10,8 @@ from cli.entry import entry
 
 
 def write(cfg: DictConfig) -> None:
-    """Shards in `cfg.out` for `data=imagenet_wds`; goes on where an interrupted call stopped."""
-    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
+    """Write shards for `data=imagenet_wds` into `cfg.out`; go on where an interrupted call stopped."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from pathlib import Path
 
     from rich.console import Console
@@ -21,7 +21,7 @@ def write(cfg: DictConfig) -> None:
     from soft.errors import SettingError
 
     if cfg.data.dataset != "imagenet":
-        raise SettingError(f"data={cfg.data.dataset} is not read from class folders; data=imagenet is.")
+        raise SettingError(f"data={cfg.data.dataset} is not read from class folders; use data=imagenet.")
     out = Path(cfg.out).expanduser()
     console = Console(stderr=True)
     with console.status("listing the images"):

@@ -1,4 +1,4 @@
-"""Names a run among others: by its sweep, and by what varies there."""
+"""Names a run of a sweep after the sweep and after the settings that vary in it."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,12 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.grid import MULTIRUN, expand, study_grids
 
-_LONGEST = 8  # characters; a number that a search draws is longer, and is rounded
+_LONGEST = 8  # characters of a value; longer numbers, such as those that a search draws, are rounded
 
 
 @dataclass(frozen=True)
 class JobName:
-    """Name of a run, which says what varies (None where nothing does), and of its sweep (None where there is none)."""
+    """Name of a run and of its sweep.
+
+    Attributes:
+        name: the settings that vary in the sweep, with the run's values; None where nothing varies.
+        sweep: the sweep's name; None for a run outside a sweep.
+    """
 
     name: str | None = None
     sweep: str | None = None
@@ -33,22 +38,27 @@ def name_job(folder: Path) -> JobName:
         return JobName()
     settings = OmegaConf.load(sweep / MULTIRUN)
     varied = varied_settings(settings, loader)
-    values = {key: word.partition("=")[2] for word in config.overrides.task if (key := key_of(word)) in varied}
+    values = {key: text.partition("=")[2] for text in config.overrides.task if (key := key_of(text)) in varied}
     study = settings.get("study") or {}
     group = f"{study['name']}-{study['scale']}" if "name" in study else sweep.name
     return JobName(short_name(values) or None, group)
 
 
 def varied_settings(sweep: DictConfig, loader: ConfigLoader) -> set[str]:
-    """Return the keys of what is not the same in all jobs of a sweep, from its multirun.yaml."""
+    """Return the keys of the settings that are not the same in all jobs of a sweep.
+
+    Args:
+        sweep: content of the sweep's multirun.yaml.
+        loader: Hydra's loader of configurations.
+    """
     typed = list(sweep.hydra.overrides.task)
     parser, params = OverridesParser.create(config_loader=loader), sweep.hydra.sweeper.get("params")
-    if "trials" in sweep.hydra.sweeper:  # a search, which draws its jobs one after the other
+    if "trials" in sweep.hydra.sweeper:  # a search, whose jobs are not known in advance
         overrides = parser.parse_overrides(typed)
         several = {override.get_key_element() for override in overrides if override.is_sweep_override()}
         return several | (set(params) - {override.get_key_element() for override in overrides})
     jobs = [set(job) for job in expand(study_grids(sweep) if params is None else _grids(params), typed, parser)]
-    return {key_of(word) for word in set.union(*jobs) - set.intersection(*jobs)}
+    return {key_of(override) for override in set.union(*jobs) - set.intersection(*jobs)}
 
 
 def _grids(params: DictConfig) -> list[Mapping[str, object]]:
@@ -56,16 +66,19 @@ def _grids(params: DictConfig) -> list[Mapping[str, object]]:
     return [grids] if isinstance(grids, Mapping) else grids
 
 
-def key_of(word: str) -> str:
-    """Return the key of an override: `model.name` of `+model.name=soft_tiny`."""
-    return word.partition("=")[0].lstrip("+~")
+def key_of(override: str) -> str:
+    """Return the key of an override, such as `model.name` for `+model.name=soft_tiny`."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 def short_name(values: Mapping[str, str]) -> str:
-    """Return `num_landmarks=4 seed=0`: the last part of each key, with the one before it where two end alike."""
-    parts = {key: key.replace("/", ".").split(".") for key in values}
-    alike = Counter(words[-1] for words in parts.values())
-    names = {key: words[-1] if alike[words[-1]] == 1 else ".".join(words[-2:]) for key, words in parts.items()}
+    """Return a name such as `num_landmarks=4 seed=0` for the values of some settings.
+
+    A setting is called by the last part of its key, or by the last two parts where another key ends alike.
+    """
+    paths = {key: key.replace("/", ".").split(".") for key in values}
+    alike = Counter(path[-1] for path in paths.values())
+    names = {key: path[-1] if alike[path[-1]] == 1 else ".".join(path[-2:]) for key, path in paths.items()}
     return " ".join(f"{names[key]}={_short(value)}" for key, value in values.items())
 
 

@@ -1,4 +1,7 @@
-"""What an entry point does differently as one of several processes. The first one loads nothing heavy for it."""
+"""Finds out the rank of this process in its run, and does what a command needs because of it.
+
+A run that no launcher started loads no heavy library for this.
+"""
 
 import ctypes
 import functools
@@ -11,9 +14,9 @@ import time
 
 from cli.safe_names import inside
 
-# Set by torchrun and Lightning, and by srun.
+# Variables that a launcher sets: torchrun and Lightning the first, srun the second.
 _LAUNCHED = ("LOCAL_RANK", "SLURM_STEP_ID")
-# In the environment of a sweep's jobs: the sweep's process id.
+# Environment variable that tells a sweep's jobs the process id of the sweep.
 SWEEP = "SOFT_SWEEP"
 
 
@@ -28,16 +31,17 @@ def this_launch():
 
 
 def rank() -> int:
-    """Of this process among those of its run."""
+    """Return this process's rank; 0 where no launcher started it."""
     launch = this_launch()
     return launch.rank if launch else 0
 
 
 @functools.cache
 def run_id() -> str:
-    """The last part of a run's folder: the same on all ranks, and after a launcher's restart.
+    """Return the last part of the path of a run's folder: the same on all ranks, and after a launcher's restart.
 
-    Elsewhere the time, and a random part that keeps apart what starts in the same second.
+    Where the launcher gives no id, it is made of the time and a random part, so that runs which start in the same
+    second get different folders.
     """
     launch = this_launch()
     if launch and launch.run_id:
@@ -51,12 +55,12 @@ def run_id() -> str:
 
 
 def log_name(name: str) -> str:
-    """`name` for the first rank, `name_rank3` for another."""
+    """Return the name of this rank's log: `name` itself on rank 0, `name_rank3` on rank 3."""
     return f"{name}_rank{rank()}" if rank() else name
 
 
 def end_with_launcher() -> None:
-    """A rank does not outlive what started it."""
+    """Make this rank end when the process that started it ends."""
     launch = this_launch()
     if launch and launch.by != "SLURM":  # which sees to that itself
         from soft.hardware.launcher import end_with_parent
@@ -65,23 +69,29 @@ def end_with_launcher() -> None:
 
 
 def end_with_sweep() -> None:
-    """A job of a sweep leaves nothing behind that writes into its folder while the sweep, killed, is started again."""
+    """Make a job of a sweep end when the sweep is killed.
+
+    Otherwise its processes would still write into the job's folder when the sweep is started again.
+    """
     if SWEEP in os.environ and sys.platform == "linux":
-        set_parent_death_signal = 1  # of prctl; each process of a job dies with the one that started it
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG: the system kills a process when its parent ends
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-        os.kill(int(os.environ[SWEEP]), 0)  # raises if it is gone already
+        os.kill(int(os.environ[SWEEP]), 0)  # raises if the sweep has ended already
 
 
 def tell(error: Exception, message: str | None, name: str) -> int:
-    """Say what ended this process, on the screen and in the log `name`; returns the exit code.
+    """Report what ended this process, on the screen and in the log `name`; return the exit code.
 
     Args:
-        message: for an error that the user can mend; None for any other, which keeps its traceback.
+        error: the exception that ended the process.
+        message: what to tell the user of an error that they can mend; None for any other error, which keeps its
+            traceback.
+        name: the log's name.
     """
     log, who = logging.getLogger(name), f"rank {rank()}: " if this_launch() else ""
     if message is not None:
         if rank():
-            time.sleep(10)  # most mistakes are those of all ranks: the end of the first ends the others unheard
+            time.sleep(10)  # all ranks usually have the same error: rank 0 reports it, and its end ends the others
         log.error("%s%s", who, message)
         errors = sys.modules.get("soft.errors")
         return 1 if errors and isinstance(error, errors.RunError) else 2

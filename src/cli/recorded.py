@@ -1,6 +1,7 @@
-"""Objects from a configuration that came with a file. It is data: it names classes of ours and gives them arguments.
+"""Builds objects from the configuration that a checkpoint holds, which is treated as data.
 
-Not `hydra.utils.instantiate`, which calls whatever `_target_` says and reads the environment for `${oc.env:...}`.
+The configuration can name only the classes that conf/data and conf/augment name, and give them arguments.
+`hydra.utils.instantiate` would call whatever `_target_` says and read the environment for `${oc.env:...}`.
 """
 
 import functools
@@ -14,19 +15,20 @@ from cli.places import CONFIG_DIR
 
 
 def build_recorded(config: Mapping[str, object], source: str) -> object:
-    """The object that `config`, plain containers, describes by `_target_` and arguments, with those nested in it.
+    """Build the object that `config` describes by `_target_` and arguments, with the objects nested in it.
 
     Args:
-        source: the file that holds it, for the message.
+        config: the configuration, in plain containers.
+        source: the file that holds the configuration, for the message.
 
     Raises:
-        ConfigError: a `_target_` that no file of conf/data or conf/augment has.
+        ConfigError: no file of conf/data or conf/augment names the `_target_`.
     """
     target = config.get("_target_")
     if target not in _targets():
         raise ConfigError(
             f"{source} wants its data read by {target!r}, which is not one of {', '.join(sorted(_targets()))}. If you "
-            "trust the weights in it, say data=imagenet, for example."
+            "trust the weights in it, choose the data yourself, for example with data=imagenet."
         )
     arguments = {key: value for key, value in config.items() if not (key.startswith("_") or key == "recipe")}
     built = {

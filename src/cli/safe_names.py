@@ -1,9 +1,9 @@
-"""Names that become parts of paths stay inside their folder."""
+"""Checks that names which become parts of paths do not lead out of their folder."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath, PureWindowsPath
 
-# Settings of loggers and callbacks that are appended to a folder. Folders themselves may be anywhere.
+# Settings of loggers and callbacks whose values are appended to a folder. Folders themselves may be anywhere.
 _NAMES = frozenset({"name", "version", "id", "filename", "prefix", "sub_dir"})
 
 
@@ -12,10 +12,14 @@ class UnsafeNameError(ValueError):
 
 
 def inside(name: object, key: str = "name") -> str:
-    """`name` as text, if a path with it appended stays below what it is appended to; it may hold `/`.
+    """Return `name` as text if it stays below the folder to which it is appended; it may hold `/`.
+
+    Args:
+        name: the name.
+        key: the setting that holds it, for the message.
 
     Raises:
-        UnsafeNameError: it is absolute, leads upwards, or holds characters that no file name should.
+        UnsafeNameError: the name is absolute, leads upwards, or holds characters that no file name should.
     """
     name = str(name)
     for path in (PurePosixPath(name), PureWindowsPath(name)):
@@ -28,7 +32,14 @@ def inside(name: object, key: str = "name") -> str:
 
 
 def check_names(settings: Iterable[tuple[str, object]]) -> None:
-    """Refuse names of loggers and callbacks, among (dotted key, value) pairs, that would lead out of their folders."""
+    """Refuse settings of loggers and callbacks that hold a name which would lead out of its folder.
+
+    Args:
+        settings: (dotted key, value) pairs, of which only those of loggers and callbacks are checked.
+
+    Raises:
+        UnsafeNameError: a name leads out of its folder.
+    """
     for key, value in _names(settings):
         inside(value, key)
 

@@ -1,7 +1,7 @@
-"""Keys and passwords stay out of files and logs, whether they are typed, part of a URL or in the environment.
+"""Keeps keys and passwords out of files and logs, whether they are typed, part of a URL or in the environment.
 
-What is typed leaves the command line before Hydra, Lightning and W&B write that down: the secret goes into an
-environment variable, and a reference to it takes its place. What is recorded resolved, and what is logged, is masked.
+A typed secret is moved into an environment variable before Hydra, Lightning and W&B record the command line, and a
+reference to the variable takes its place. Secrets in resolved configurations and in log messages are masked.
 """
 
 import logging
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 MASK = "***"
 _PREFIX = "SOFT_SECRET_"
-_SHORTEST = 8  # shorter ones would be found by chance in other words
+_SHORTEST = 8  # characters; shorter secrets would be found by chance in other words
 
 _NAME = re.compile(r"(?:api_?key|(?:access|secret|private)_key(?:_id)?|token|secret|passwo?r?d|credentials?)$", re.I)
-# The secret is the group of each.
+# In each pattern, the group is the secret.
 _IN_URLS = (
     re.compile(r"\w://[^\s/@:'\"]*:((?!\$\{|\*{3}@)[^\s/@'\"]+)@"),  # scheme://user:password@
     re.compile(r"\bhttps?://((?!\$\{|\*{3}@)[^\s/@:'\"]+)@"),  # https://token@
@@ -25,7 +25,10 @@ _IN_URLS = (
 
 
 def hide_secrets(words: Sequence[str], env: MutableMapping[str, str] = os.environ) -> list[str]:
-    """Overrides with `${oc.env:SOFT_SECRET_1}` in place of secrets, which are put into `env`."""
+    """Return the words of a command line with references such as `${oc.env:SOFT_SECRET_1}` in place of secrets.
+
+    The secrets themselves are put into `env`.
+    """
 
     def hide(secret: str) -> str:
         known = next((name for name, value in env.items() if name.startswith(_PREFIX) and value == secret), None)
@@ -46,7 +49,7 @@ def hide_secrets(words: Sequence[str], env: MutableMapping[str, str] = os.enviro
 
 
 def masked(value: object) -> object:
-    """Plain containers with every secret in them as `***`."""
+    """Return a copy of plain containers in which `***` stands for every secret."""
     if isinstance(value, Mapping):
         return {key: MASK if _is_secret(key, child) else masked(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
@@ -55,7 +58,7 @@ def masked(value: object) -> object:
 
 
 def mask_text(text: str) -> str:
-    """`text` with `***` for passwords and tokens in URLs and for secrets that the environment holds."""
+    """Return `text` with `***` for passwords and tokens in URLs and for secrets that the environment holds."""
     for secret in _secrets_of(os.environ):
         text = text.replace(secret, MASK)
     for pattern in _IN_URLS:
@@ -64,7 +67,7 @@ def mask_text(text: str) -> str:
 
 
 class MaskingFormatter(logging.Formatter):
-    """Masks messages and tracebacks."""
+    """Formatter that masks secrets in messages and tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
         return mask_text(super().format(record))

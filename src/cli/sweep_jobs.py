@@ -1,4 +1,4 @@
-"""A job of a sweep as a process tree of its own, whatever launches it."""
+"""Runs each job of a sweep in a process tree of its own, whichever launcher starts it."""
 
 import json
 import os
@@ -15,18 +15,18 @@ from hydra.core.hydra_config import HydraConfig
 
 from cli.ranks import this_launch
 
-# Passed on to the job: what ends it cleanly. submitit sends USR2 where SLURM by itself would send USR1.
+# Signals that end a job cleanly, and what the job gets for each. submitit sends USR2 where SLURM itself sends USR1.
 _PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGUSR1: signal.SIGUSR1, signal.SIGUSR2: signal.SIGUSR1}
 
 
 class ExplainedError(Exception):
-    """Ends a job whose error the user has been told."""
+    """Error of a job that has been reported to the user already."""
 
 
 def job_command(script: str, config_name: str, overrides: Sequence[str], folder: str | Path, number: int) -> list[str]:
-    """What a user would type for one job of a sweep, in a folder of its own."""
+    """Return the command that a user would type to run one job of a sweep, the `number`-th, in `folder`."""
     command = [sys.executable, script, "--config-name", config_name, *overrides]
-    # A mode from the config file would otherwise send the job back into a sweep.
+    # A config file can set hydra.mode to MULTIRUN, and the job would then start a sweep of its own.
     return [*command, "hydra.mode=RUN", f"hydra.run.dir={folder}", f"hydra.job.num={number}"]
 
 
@@ -38,15 +38,17 @@ def run_tree(
     running: set[subprocess.Popen] | None = None,
     **streams: object,
 ) -> int:
-    """Exit code of `command`; signals are passed on to it, and whatever it leaves behind is killed.
+    """Run `command` and return its exit code; pass signals on to it, and kill every process that it leaves behind.
 
     Args:
-        without: environment variables that are not for it.
-        env: environment variables that are for it alone.
-        running: holds the process while it runs, for whoever runs several at a time and passes signals on to them.
-        streams: its `stdout` and `stderr`; this process's by default.
-        failed: a file by which several of these, each with a rank of one run, tell that one has failed. The others may
-            be waiting for it in vain, and get a few seconds to notice.
+        command: the program and its arguments.
+        without: names of environment variables that the program does not get.
+        failed: file that tells the ranks of one run, each started by a call like this one, that a rank has failed. The
+            other ranks may wait for it in vain, so they get ten seconds to end by themselves.
+        env: further environment variables for the program.
+        running: set that holds the process while it runs. A caller that runs several processes at a time passes signals
+            on to all of them with it.
+        streams: `stdout` and `stderr` of the program; by default those of this process.
     """
     environment = {key: value for key, value in os.environ.items() if key not in without} | dict(env or {})
     process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
@@ -85,7 +87,7 @@ def _wait(process: subprocess.Popen, failed: Path | None) -> int:
 
 @contextmanager
 def pass_on_signals(running: set[subprocess.Popen]) -> Iterator[set[int]]:
-    """Processes that are in `running` get the signals that end this one; those are in the set that it gives."""
+    """Pass the signals that end this process on to the processes in `running`; yield the set of received signals."""
     received: set[int] = set()
 
     def pass_on(number: int, _: object) -> None:
@@ -93,7 +95,7 @@ def pass_on_signals(running: set[subprocess.Popen]) -> Iterator[set[int]]:
         for process in list(running):
             process.send_signal(_PASSED_ON[signal.Signals(number)])
 
-    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers in the main thread only
         yield received
         return
     before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
@@ -128,7 +130,7 @@ def describe_objective(folder: Path) -> str:
 
 
 def run_sweep_job(script: str) -> float | None:
-    """This job of a sweep, which a launcher has set up in this process, in processes of its own: its objective."""
+    """Run the job that a launcher has set up in this process, in a process tree of its own; return its objective."""
     refuse_ranks(by="torchrun")
     config, env = HydraConfig.get(), os.environ
     folder, failed = Path(config.runtime.output_dir), None
@@ -149,7 +151,14 @@ def run_sweep_job(script: str) -> float | None:
 
 
 def refuse_ranks(by: str | None = None) -> None:
-    """Refuse to start a sweep in each of several processes; only if `by` started them, where that is given."""
+    """Refuse to start a sweep in each of several processes.
+
+    Args:
+        by: the launcher whose processes are refused; None refuses those of every launcher.
+
+    Raises:
+        SettingError: several processes were started.
+    """
     launch = this_launch()
     if launch and launch.nodes * launch.per_node > 1 and by in (None, launch.by):
         from soft.errors import SettingError

@@ -1,4 +1,4 @@
-"""Hydra sweeper `grid`: every combination of what is typed, or of what a study varies, and a report at the end."""
+"""Hydra sweeper `grid`: runs every combination of the values that are typed or that a study varies, and reports."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from cli.command_line import ConfigError
 from cli.places import STUDIES
 from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
 
-MULTIRUN = "multirun.yaml"  # as Hydra's own sweepers call it; the report quotes the command from it
+MULTIRUN = "multirun.yaml"  # the name that Hydra's own sweepers use; the report reads the command from this file
 
 
 @dataclass
 class GridSweeperConf:
-    """conf of hydra/sweeper=grid."""
+    """Settings of hydra/sweeper=grid."""
 
     _target_: str = "hydra_plugins.grid.GridSweeper"
-    # Settings and their values, or a list of such grids, which are run one after the other. What is typed wins.
+    # A grid, which is settings and their values, or a list of grids to run one after the other. Typed values win.
     params: Any = None
 
 
@@ -31,7 +31,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweepe
 
 
 class GridSweeper(BasicSweeper):
-    """BasicSweeper for one or several grids, by default those of the study: study.scales.<study.scale>."""
+    """Sweeper that runs one or several grids, by default those of the study: study.scales.<study.scale>."""
 
     def __init__(self, params: Mapping[str, object] | Sequence[Mapping[str, object]] | None = None):
         super().__init__(max_batch_size=None)
@@ -48,12 +48,16 @@ class GridSweeper(BasicSweeper):
 
 
 def study_grids(config: DictConfig) -> list[Mapping[str, object]]:
-    """The grids of the study at its scale; one grid of nothing without a study."""
+    """Return the grids of the study at its scale; without a study, return one empty grid.
+
+    Raises:
+        ConfigError: the study trains nothing.
+    """
     study = config.get("study")
     if study is None or "name" not in study:
         return [{}]
     if study.command is not None:
-        raise ConfigError(f"{STUDIES}={study.name} is measured, not trained: {study.command}")
+        raise ConfigError(f"{STUDIES}={study.name} trains nothing; run this command instead: {study.command}")
     return _as_list(OmegaConf.to_container(study.scales[study.scale], resolve=True))
 
 
@@ -62,10 +66,10 @@ def _as_list(grids: Mapping[str, object] | Sequence[Mapping[str, object]]) -> li
 
 
 def expand(grids: Sequence[Mapping[str, object]], typed: list[str], parser: OverridesParser) -> list[list[str]]:
-    """The overrides of each job: the union of the grids, without repetitions.
+    """Return the overrides of each job: the union of the grids, without repetitions.
 
-    What is typed holds everywhere, but several typed values of a setting that some of the grids vary take its place in
-    those alone.
+    A typed setting holds in every grid, with one exception: several typed values of a setting that only some grids
+    vary replace its values in those grids, and do not reach the others.
     """
     overrides = parser.parse_overrides(typed)
     for override in overrides:
@@ -82,12 +86,12 @@ def expand(grids: Sequence[Mapping[str, object]], typed: list[str], parser: Over
 
 
 def _choices(values: object) -> str:
-    """Values as Hydra's command line has them; a text is left as it is, `range(1, 5)` or `a,b`."""
+    """Return values as Hydra's command line has them; a text such as `range(1, 5)` or `a,b` is left as it is."""
     if isinstance(values, str):
         return values
     return ",".join(map(as_word, values))
 
 
 def as_word(value: object) -> str:
-    """A value as it is typed."""
+    """Return a value as it is typed on the command line."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,6 +1,6 @@
-"""Hydra sweeper `optuna_search`: Optuna chooses the settings, each trial is a run of its own.
+"""Hydra sweeper `optuna_search`: Optuna chooses the settings, and each trial is a run of its own.
 
-Not the released plugin, whose versions for Hydra 1.3 cannot store a study with today's Optuna.
+The released plugin is not used, because its versions for Hydra 1.3 cannot store a study with today's Optuna.
 """
 
 import json
@@ -28,7 +28,7 @@ from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
 
 @dataclass
 class SearchConf:
-    """conf of hydra/sweeper=optuna_search; conf/hparams_search/optuna.yaml says what the settings mean."""
+    """Settings of hydra/sweeper=optuna_search; conf/hparams_search/optuna.yaml says what they mean."""
 
     _target_: str = "hydra_plugins.optuna_search.OptunaSearch"
     trials: int = 20
@@ -43,7 +43,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="optuna_search", node=S
 
 
 class OptunaSearch(Sweeper):
-    """Asks Optuna for as many trials as the launcher runs side by side, until `trials` are done."""
+    """Sweeper that asks Optuna for as many trials as the launcher runs side by side, until `trials` are done."""
 
     def __init__(
         self,
@@ -96,7 +96,11 @@ class OptunaSearch(Sweeper):
         return results
 
     def _open_study(self, sweep: Path, space: Mapping[str, Any], held: list[str]) -> Any:
-        """The study in its storage, with the settings' own values as its first trial."""
+        """Open the study in its storage; a new study tries the settings' own values first.
+
+        Raises:
+            ConfigError: the storage holds a study of other settings.
+        """
         import optuna
 
         self.storage = self.storage or f"sqlite:///{sweep / 'optuna.db'}"
@@ -111,20 +115,20 @@ class OptunaSearch(Sweeper):
         question = json.dumps([held, {key: repr(distribution) for key, distribution in space.items()}])
         if study.user_attrs.get("question", question) != question:
             raise ConfigError(
-                f"{sweep} holds a search over other settings, or with others held; choose another folder with "
+                f"{sweep} holds a search over other settings, or with other fixed values; choose another folder with "
                 "hydra.sweep.dir."
             )
         if not study.trials:
             study.set_user_attr("question", question)
             study.enqueue_trial({key: OmegaConf.select(self.config, key) for key in space})
             return study
-        study.sampler.reseed_rng()  # its first choices have been tried
+        study.sampler.reseed_rng()  # with the same seed it would draw choices that have been tried
         done = sum(trial.state.is_finished() for trial in study.trials)
         print(f"{done} of {self.trials} trials are done already, in {sweep}", flush=True)
         return study
 
     def _run(self, study: Any, trials: Sequence[Any], held: list[str]) -> Sequence[JobReturn]:
-        """Runs `trials` side by side, and tells the study how they ended."""
+        """Run `trials` side by side, tell the study how they ended, and return their results."""
         from optuna.trial import TrialState
 
         jobs = [
@@ -150,9 +154,13 @@ class OptunaSearch(Sweeper):
 
 
 def split(params: Mapping[str, str], typed: Sequence[str], parser: OverridesParser) -> tuple[dict[str, Any], list[str]]:
-    """What is searched, as Optuna's distributions by setting, and the overrides that hold in every trial.
+    """Return Optuna's distribution of each setting that is searched, and the overrides that hold in every trial.
 
-    A setting that is typed with one value is held; one that is typed with several is searched among those.
+    A setting that is typed with one value holds in every trial. A setting that is typed with several values is searched
+    among those.
+
+    Raises:
+        ConfigError: nothing is left to search, or a setting has no distribution.
     """
     overrides = {override.get_key_element(): override for override in parser.parse_overrides(list(typed))}
     space = {key: parser.parse_override(f"{key}={text}") for key, text in params.items() if key not in overrides}
@@ -167,7 +175,9 @@ def _distribution(override: Override) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not override.is_sweep_override():
-        raise ConfigError(f"hydra.sweeper.params.{override.input_line} is no choice(...), range(...) or interval(...).")
+        raise ConfigError(
+            f"hydra.sweeper.params.{override.input_line} has to be choice(...), range(...) or interval(...)."
+        )
     if not override.is_interval_sweep():
         return CategoricalDistribution(list(override.sweep_iterator()))
     interval = override.value()
@@ -181,12 +191,15 @@ def _asked(study: Any) -> int:
 
 
 def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:
-    """Trials of an earlier start that was killed, for nobody else runs in this folder."""
+    """Return the unfinished trials of an earlier start that was killed; nobody else runs trials in this folder.
+
+    A trial that was killed before all its settings were chosen cannot be run, and is told to the study as failed.
+    """
     from optuna.trial import Trial, TrialState
 
     trials = [Trial(study, trial._trial_id) for trial in study.get_trials(states=[TrialState.RUNNING])]
     for trial in trials:
-        if set(trial.params) != set(space):  # killed while it was asked for
+        if set(trial.params) != set(space):  # killed while its settings were chosen
             study.tell(trial, state=TrialState.FAIL)
     return [trial for trial in trials if set(trial.params) == set(space)]
 

@@ -1,8 +1,8 @@
-"""Hydra launcher `processes`: every job of a sweep is a process tree of its own.
+"""Hydra launcher `processes`: every job of a sweep runs in a process tree of its own.
 
-Jobs that share a process share what PyTorch, Lightning and W&B keep in it: distributed training started from the second
-job on believes the first one's world size, and W&B goes on in the first one's run. Here each job is the command that a
-user would type for it, in its own folder; one that fails ends alone.
+Jobs in one process would share what PyTorch, Lightning and W&B keep there: distributed training in a later job would
+take over the first job's world size, and W&B would log into the first job's run. Here each job is the command that a
+user would type for it, in its own folder, and a job that fails does not end the others.
 """
 
 import os
@@ -38,15 +38,15 @@ from cli.sweep_jobs import (
 )
 
 CONSOLE_LOG = "console.log"
-PATIENCE = 60  # seconds that jobs have to end by themselves when the sweep is interrupted
+PATIENCE = 60  # seconds that jobs get to end by themselves when the sweep is interrupted
 
 
 @dataclass
 class ProcessLauncherConf:
-    """conf of hydra/launcher=processes."""
+    """Settings of hydra/launcher=processes."""
 
     _target_: str = "hydra_plugins.processes.ProcessLauncher"
-    jobs: Any = 1  # side by side; they share the cores. auto: as many as there are cores, with one thread each
+    jobs: Any = 1  # number of jobs side by side, which share the cores; auto: one for each core, with one thread
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessLauncherConf, provider="soft")
@@ -62,17 +62,20 @@ class Job:
     folder: Path
 
     def result(self, code: int) -> JobReturn:
-        """What Hydra wants to know of a job that ended with exit code `code`."""
+        """Return what Hydra has to know about this job when it has ended with exit code `code`."""
         result = JobReturn(list(filter_overrides(self.overrides)), self.config, working_dir=str(self.folder))
         result.status = JobStatus.FAILED if code else JobStatus.COMPLETED
-        result.return_value = ExplainedError() if code else objective(self.folder)  # the error is named elsewhere
+        result.return_value = ExplainedError() if code else objective(self.folder)  # the job has told its error
         return result
 
 
 class ProcessLauncher(Launcher):
-    """Runs each job as `python ENTRY_POINT overrides hydra.run.dir=SWEEP/NUMBER`, `jobs` of them at a time.
+    """Launcher that runs each job as `python ENTRY_POINT overrides hydra.run.dir=SWEEP/NUMBER`.
 
-    A single job at a time has the terminal; jobs side by side write to console.log in their folders.
+    Jobs that run one at a time print to the terminal; jobs side by side print to console.log in their folders.
+
+    Args:
+        jobs: number of jobs side by side; `auto` for one per core.
     """
 
     def __init__(self, jobs: int | str = 1):
@@ -122,7 +125,7 @@ class ProcessLauncher(Launcher):
         ended: list[Job] = []
         start = time.monotonic()
         threads = os.environ.get("OMP_NUM_THREADS", str(self._threads))
-        env = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}  # console.log is then up to date
+        env = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}  # unbuffered, so that console.log is up to date
 
         def run(job: Job, title: str) -> JobReturn:
             if received:

@@ -1,4 +1,4 @@
-"""Hydra launcher `slurm`: every job of a sweep is a SLURM job, through the submitit launcher plugin."""
+"""Hydra launcher `slurm`: submits every job of a sweep as a SLURM job, with the submitit launcher plugin."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +11,7 @@ with suppress(ImportError):  # an extra: pip install -e '.[slurm]'
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
     class SoftSlurmLauncher(SlurmLauncher):
-        """Asks for the nodes, tasks and GPUs that the jobs' trainer needs."""
+        """Launcher that asks SLURM for the nodes, tasks and GPUs that the jobs' trainer needs."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             from sbatch import slurm_request

@@ -1,4 +1,4 @@
-"""Says which jobs of a sweep are finished in its folder, and where the others go."""
+"""Finds out which jobs of a sweep are finished in its folder, and chooses the folders of the others."""
 
 import fcntl
 import json
@@ -24,9 +24,10 @@ from cli.sweep_jobs import objective
 
 
 def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Return the keys and groups of overrides that differ between jobs and can make another run of each.
+    """Return the keys and groups of overrides that differ between jobs and tell their runs apart.
 
-    The number of a search's trial does not, nor does a name, or a choice of loggers or callbacks as a whole.
+    Three kinds of overrides do not tell runs apart: the trial number of a search, a run's name, and the choice of
+    loggers or callbacks as a whole.
     """
     from soft.runs.identity import RECORDING
 
@@ -38,10 +39,14 @@ def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass
 class SweepFolder:
-    """Runs of a sweep, which are folders below `path`.
+    """The runs in the folder of a sweep.
 
-    A run is finished when its result.json is there. It is a job's when both compute the same (`soft.runs.identity`);
-    settings that the sweep varies count in any case.
+    A run is finished when its folder holds a result.json. A run belongs to a job when both compute the same, by the
+    rules of `soft.runs.identity`; settings that the sweep varies are always compared.
+
+    Args:
+        path: the sweep's folder.
+        varied: keys of the settings that the sweep varies.
     """
 
     path: Path
@@ -49,7 +54,8 @@ class SweepFolder:
     _runs: list[tuple[dict[str, object], bool, Path]] = field(init=False)
 
     def __post_init__(self) -> None:
-        from soft.runs.folder import RESULT  # Hydra loads this module for every command, and the library loads PyTorch
+        # Imported here, because Hydra loads this module for every command, and the library loads PyTorch.
+        from soft.runs.folder import RESULT
 
         configs = [file for file in self.path.rglob("config.yaml") if (file.parent / ".hydra").is_dir()]
         configs.sort(key=lambda file: (file.parent / RESULT).is_file(), reverse=True)
@@ -64,16 +70,16 @@ class SweepFolder:
         return identity(recipe, self.varied), mark is None or is_older(mark), file.parent
 
     def find(self, job: Mapping[str, object]) -> Path | None:
-        """Return the folder of a job's run, a finished one if there is any."""
+        """Return the folder of the run that belongs to a job, a finished run if there is one; None without a run."""
         from soft.runs.identity import same_run
 
         return next((folder for theirs, older, folder in self._runs if same_run(job, theirs, older)), None)
 
     def place(self, job: Mapping[str, object], name: str) -> tuple[Path, Path | None]:
-        """Return the folder for a run that is to start, and the checkpoint of an earlier start to go on from.
+        """Return the folder in which a job is to run, and the checkpoint to go on from (None to begin).
 
-        The folder is that of the earlier start, or else `name`; where another run has that, it is the next number that
-        is free. Without a checkpoint an earlier start leaves nothing behind.
+        The folder is that of the job's earlier start, if there was one. Otherwise it is `name`, or the next free number
+        if another run has that folder. An earlier start that has left no checkpoint is deleted.
         """
         folder = self.find(job)
         if folder is None:
@@ -93,7 +99,14 @@ class SweepFolder:
 def run_missing(
     launcher: Launcher, context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> list[JobReturn]:
-    """Launch the jobs, given by their overrides, that no earlier start has finished; return a result for every job."""
+    """Launch the jobs that no earlier start has finished; return a result for every job.
+
+    Args:
+        launcher: what runs the jobs.
+        context: Hydra's, to load the configuration of each job.
+        config: the sweep's configuration.
+        jobs: the overrides of each job.
+    """
     from soft.runs.folder import RESULT
     from soft.runs.identity import identity
 
@@ -108,7 +121,7 @@ def run_missing(
         key = json.dumps(recipe, sort_keys=True)
         keys.append(key)
         if key in finished or key in missing:
-            continue  # jobs that come to the same are run once
+            continue  # jobs that compute the same are run once
         folder = runs.find(recipe)
         if folder is not None and (folder / RESULT).is_file():
             finished[key] = JobReturn(
@@ -128,7 +141,7 @@ def run_missing(
 
 
 def _resolve(job: DictConfig, varied: Sequence[str]) -> dict[str, object]:
-    """Return the configuration of a job that has not started, like the config.yaml that it will write."""
+    """Return the configuration of a job that has not started, as the job's config.yaml will hold it."""
     from soft.runs.identity import RECORDING
 
     parts = [name for name in job if name not in RECORDING]
@@ -141,10 +154,10 @@ def _resolve(job: DictConfig, varied: Sequence[str]) -> dict[str, object]:
 
 @contextmanager
 def lock_sweep(config: DictConfig) -> Iterator[Path]:
-    """The sweep's folder, for one process at a time.
+    """Lock the sweep's folder for this process, and yield it.
 
     Raises:
-        ConfigError: another sweep is running there.
+        ConfigError: another sweep is running in the folder.
     """
     sweep = Path(config.hydra.sweep.dir).absolute()
     sweep.mkdir(parents=True, exist_ok=True)
@@ -162,7 +175,7 @@ def lock_sweep(config: DictConfig) -> Iterator[Path]:
 
 
 def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
-    """Report, and list what failed; raises the first of the failures."""
+    """Write the sweep's report and list the runs that failed; raise the error of the first one."""
     if any(sweep.rglob("result.json")):
         print(flush=True)
         subprocess.run([sys.executable, str(SOURCES / "report.py"), f"sweep={sweep}"], check=False)
@@ -172,4 +185,4 @@ def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
     for result in failed:
         print(f"failed: {result.working_dir} {' '.join(result.overrides)}", file=sys.stderr)
     for result in failed:
-        _ = result.return_value  # raises
+        _ = result.return_value  # raises the job's error

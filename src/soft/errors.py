@@ -4,18 +4,19 @@ from collections.abc import Iterable
 
 
 class SettingError(ValueError):
-    """A setting, a file or a machine does not fit; the message says what to change.
+    """Error of a setting, a file or a machine that does not fit; the message says what to change.
 
-    One or two plain sentences that name the value, the limit and the setting. Entry points print it without a
-    traceback and exit with 2; everything else that is raised is a defect of ours and keeps its traceback.
+    The message is one or two plain sentences that name the value, the limit and the setting. Commands print it without
+    a traceback and exit with 2. Any other error of the library but `RunError` is a defect of ours and keeps its
+    traceback.
     """
 
 
 class RunError(RuntimeError):
-    """A run that started well cannot go on: the disk is full, the loss is no number any more.
+    """Error of a run that started well and cannot go on: the disk is full, or the loss is no longer finite.
 
-    The message says what happened, what was saved and what to change. Entry points print it without a traceback and
-    exit with 1.
+    The message says what happened, what was saved and what to change. Commands print it without a traceback and exit
+    with 1.
     """
 
 

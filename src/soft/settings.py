@@ -1,4 +1,4 @@
-"""Checks of single settings; each takes the setting's name as the user writes it, and raises a SettingError."""
+"""Checks single settings. Each check takes the setting's name as the user writes it, and raises a SettingError."""
 
 import math
 from collections.abc import Collection
@@ -7,44 +7,44 @@ from soft.errors import SettingError
 
 
 def check_whole(name: str, value, least: int) -> None:
-    """Refuse all but integers from `least` on."""
+    """Refuse everything but integers of at least `least`."""
     if not _is_whole(value, least):
         raise SettingError(f"{name}={value!r} has to be a whole number of at least {least}.")
 
 
 def check_number(name: str, value, low: float, high: float = math.inf) -> None:
-    """Refuse all but finite numbers from `low` to `high`."""
+    """Refuse everything but finite numbers from `low` to `high`."""
     if not _is_number(value, low, high):
         raise SettingError(f"{name}={value!r} has to be a number {_limits(low, high)}.")
 
 
 def check_numbers(name: str, values, count: int, low: float, high: float = math.inf) -> None:
-    """Refuse all but lists of `count` finite numbers from `low` to `high`."""
+    """Refuse everything but lists of `count` finite numbers from `low` to `high`."""
     if not (_is_list(values, count) and all(_is_number(value, low, high) for value in values)):
         raise SettingError(f"{name}={_shown(values)} has to be a list of {count} numbers {_limits(low, high)}.")
 
 
 def check_range(name: str, pair, low: float, high: float = math.inf) -> None:
-    """Refuse all but [smallest, largest], both from `low` to `high`."""
+    """Refuse everything but [smallest, largest], with both numbers from `low` to `high`."""
     check_numbers(name, pair, 2, low, high)
     if pair[0] > pair[1]:
         raise SettingError(f"{name}={_shown(pair)} has to be [smallest, largest].")
 
 
 def check_pixels(name: str, value) -> None:
-    """Refuse all but a number of pixels and [height, width]."""
+    """Refuse everything but a whole number of pixels or a pair of them, [height, width]."""
     if not (_is_whole(value, 1) or (_is_list(value, 2) and all(_is_whole(side, 1) for side in value))):
         raise SettingError(f"{name}={_shown(value)} has to be a whole number of pixels, or two as [height, width].")
 
 
 def check_choice(name: str, value, choices: Collection[str]) -> None:
-    """Refuse all but the given words."""
+    """Refuse everything but the texts in `choices`."""
     if not (isinstance(value, str) and value in choices):
         raise SettingError(f"{name}={_shown(value)} is not known; it is one of {', '.join(choices)}.")
 
 
 def check_text(name: str, value) -> None:
-    """Refuse all but words that are not empty."""
+    """Refuse everything but a text that is not empty."""
     if not (isinstance(value, str) and value):
         raise SettingError(f"{name}={_shown(value)} has to be a text that is not empty.")
 

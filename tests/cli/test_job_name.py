@@ -1,4 +1,4 @@
-"""What the runs of a sweep are called."""
+"""The names of the runs of a sweep."""
 
 import pytest
 from omegaconf import OmegaConf
@@ -18,7 +18,7 @@ def test_what_varies():
         "model.depths",
         "model/attention",
     }
-    # A union of grids, one of which is held by what is typed.
+    # Two grids share the setting seed, which is held at the typed value.
     assert varied("seed=0", params=[{"t": [1, 5], "seed": [0, 1]}, {"inverse": ["svd"], "seed": [0, 1]}]) == {
         "t",
         "inverse",

@@ -3,10 +3,10 @@ from pathlib import Path
 from cli import process
 
 
-def test_busy_is_what_most_looks_say(monkeypatch):
+def test_busy_is_what_most_samples_say(monkeypatch):
     for running, expected in (([1, 1, 2], False), ([3, 1, 2], True), ([1, 5, 1], False)):
-        looks = iter(running)
-        monkeypatch.setattr(process, "_runnable_threads", lambda looks=looks: next(looks))
+        samples = iter(running)
+        monkeypatch.setattr(process, "_runnable_threads", lambda samples=samples: next(samples))
         assert process.is_busy(samples=3, pause=0) is expected
 
 

@@ -24,7 +24,7 @@ TINY = ("data=fake", "data.train_images=64", "data.val_images=20", "data.batch_s
 
 
 class Touch:
-    """Unpickled, it makes a file: what code in a checkpoint would do."""
+    """Object that makes a file when it is unpickled, as code in a checkpoint could."""
 
     def __init__(self, path: Path):
         self.path = str(path)
@@ -35,14 +35,14 @@ class Touch:
 
 @pytest.fixture(params=["state_dict", "recipe", "bare"])
 def trap(request, tmp_path):
-    """(checkpoint with code in it, the file that the code would make)."""
+    """Return a checkpoint with code in it, and the path of the file that the code would make."""
     caught = tmp_path / "caught"
     weights = timm.create_model("soft_pico", num_classes=10).state_dict()
     content = {"state_dict": weights, "recipe": {"data": {}}, "pytorch-lightning_version": "2.6.0"}
     content = Touch(caught) if request.param == "bare" else {**content, request.param: Touch(caught)}
     path = tmp_path / "evil.ckpt"
     torch.save(content, path)
-    pickle.loads(pickle.dumps(Touch(caught)))  # the trap works
+    pickle.loads(pickle.dumps(Touch(caught)))  # shows that the trap works
     assert caught.exists()
     caught.unlink()
     return path, caught
@@ -69,7 +69,7 @@ def test_no_command_runs_code(arguments, trap, tmp_path):
 
 
 def test_every_file_is_loaded_as_data():
-    """Each call that could unpickle says that it does not."""
+    """Every call that could unpickle has the argument that forbids it."""
     for path in SRC.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
@@ -140,7 +140,7 @@ def test_an_override_calls_no_system_function(tmp_path):
     assert not (tmp_path / "caught").exists()
 
 
-# Typed in four ways; none may be found in anything that a run leaves behind or prints.
+# Secrets that are typed in four ways. None of them may appear in anything that a run writes or prints.
 SECRETS = {
     "url password": ("+data.recipe.source=s3://ACCESS:{}@bucket/images", "Hunter2Hunter2"),
     "url token": ("+data.recipe.mirror='https://host/path?token={}&part=1'", "tok-0123456789"),
@@ -151,7 +151,7 @@ SECRETS = {
 
 @pytest.fixture(scope="module")
 def secretive_run(tmp_path_factory):
-    """(folder, output) of a run with typed secrets and one in the environment, logged to W&B offline."""
+    """Return folder and output of a run with typed secrets and one in the environment, logged to W&B offline."""
     folder = tmp_path_factory.mktemp("secretive")
     words = [word.format(secret) for name, (word, secret) in SECRETS.items() if name != "key"]
     more = ("logger=wandb", "logger.wandb.mode=offline", "+data.recipe.note=${oc.env:MY_TOKEN}", "hydra.run.dir=run")
@@ -182,7 +182,7 @@ def test_what_is_no_secret_is_written(secretive_run):
 
 
 def test_a_run_uses_the_secret_itself(monkeypatch):
-    """What stands in for it on the command line gives it back."""
+    """The reference that replaces a secret on the command line resolves to the secret."""
     from omegaconf import OmegaConf
 
     for word, secret in SECRETS.values():

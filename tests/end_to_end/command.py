@@ -1,4 +1,4 @@
-"""Runs the entry points as a user does."""
+"""Runs the commands as a user does, and reads what they log."""
 
 import csv
 import os
@@ -14,13 +14,13 @@ TORCHRUN = ("-m", "torch.distributed.run")
 
 
 def command(*arguments: str, launcher: Sequence[str] = ()) -> list[str]:
-    """`python [launcher] src/...` as a list of words."""
+    """Return the words of the command `python [launcher] src/...`."""
     script, *rest = arguments
     return [sys.executable, *launcher, str(ROOT / "src" / script), *rest]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment without what belongs to the user's own runs; tests' callbacks can be imported."""
+    """Return the environment without variables for a user's own runs; callbacks of the tests can be imported in it."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))}
     return {**env, "PYTHONPATH": str(ROOT), **more}
 
@@ -28,7 +28,7 @@ def environment(**more: str) -> dict[str, str]:
 def run(
     *arguments: str, cwd: Path, expect: int = 0, launcher: Sequence[str] = (), **more: str
 ) -> subprocess.CompletedProcess:
-    """`python src/...` in `cwd`, so that outputs land there; fails with the output if the exit code is another."""
+    """Run `python src/...` in `cwd`, and return the finished process; fail, with its output, on another exit code."""
     done = subprocess.run(
         command(*arguments, launcher=launcher),
         cwd=cwd,
@@ -42,11 +42,11 @@ def run(
 
 
 def read_csv(folder: Path) -> list[dict[str, str]]:
-    """The rows of a run's metrics.csv."""
+    """Return the rows of a run's metrics.csv."""
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def values(rows: list[dict[str, str]], name: str) -> list[float]:
-    """What was logged under `name`, in order."""
+    """Return the values that were logged under `name`, in order."""
     return [float(row[name]) for row in rows if row.get(name)]

@@ -1,4 +1,4 @@
-"""A callback that makes one process of a run fail: `+callbacks.fault._target_=tests.end_to_end.faults.Fault`."""
+"""Makes one process of a run fail: `+callbacks.fault._target_=tests.end_to_end.faults.Fault`."""
 
 import os
 import signal
@@ -8,13 +8,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Fault(Callback):
-    """What happens on one rank after some optimiser steps.
+    """Callback that makes one rank fail after some optimiser steps.
 
     Args:
-        rank: of the process.
-        step: optimiser steps done before.
-        how: raise (an exception) or kill (as the kernel does when memory runs out).
-        mark: a file to write at that moment.
+        rank: the rank that fails.
+        step: number of optimiser steps before the failure.
+        how: `raise` an exception, or `kill` the process as the kernel does when memory runs out.
+        mark: file to write at that moment.
     """
 
     def __init__(self, rank: int = 1, step: int = 2, how: str = "raise", mark: str | None = None):

@@ -1,7 +1,7 @@
-"""Ends training runs at random moments, goes on with resume=auto, and compares with the run that was left alone.
+"""Ends training runs at random moments, resumes them with resume=auto, and compares them with undisturbed runs.
 
-`python -m tests.end_to_end.kill_runs --kills 20 --seed 0` does so in four settings, on one process and on two; the
-tests in test_resume.py take a few.
+`python -m tests.end_to_end.kill_runs --kills 20 --seed 0` does so in all `SETTINGS`, on one process and on two. The
+tests in test_resume.py kill each run once.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 
 from tests.end_to_end.command import ROOT, environment, read_csv
 
-# Enough steps that a moment in them can be hit, and a checkpoint now and then.
+# Enough steps to be ended within them, and a few checkpoints.
 SHORT = (
     *("data=fake", "data.train_images=96", "data.val_images=41", "data.batch_size=8", "data.val_batch_size=16"),
     *("schedule.epochs=4", "schedule.warmup_epochs=1", "trainer.log_every_n_steps=1"),
@@ -40,11 +40,11 @@ SETTINGS = {
     "two processes, workers, mixup": ("trainer=cpu_ddp", "data.num_workers=1", "ema.decay=0", *MIXED),
 }
 
-PATIENCE = 900  # seconds for a run of seconds, on machines that do other things too
+PATIENCE = 900  # seconds to wait for a run that takes a few seconds, in case the machine is busy
 
 
 def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen:
-    """`python src/train.py` in a process group of its own, its output in `cwd`/log."""
+    """Start `python src/train.py` in a process group of its own, with its output in `cwd`/log."""
     with (cwd / "log").open("a") as log:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "src" / "train.py"), *arguments],
@@ -57,19 +57,19 @@ def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen:
 
 
 def run_folder(cwd: Path) -> Path | None:
-    """The folder of the only run that is there; None before it has one."""
+    """Return the folder of the only run below `cwd`; None if there is none yet."""
     folders = [path.parent for path in cwd.glob("outputs/*/*/run.json")]
     assert len(folders) <= 1, f"resume=auto began another run: {folders}"
     return folders[0] if folders else None
 
 
 def wait_for_training(process: subprocess.Popen, cwd: Path, since: float) -> bool:
-    """Wait for the first row that is logged after the moment `since`; False if the run ends before."""
+    """Wait for the first row that is logged after the moment `since`; return False if the run ends before."""
     size = None
     while process.poll() is None:
         folder = run_folder(cwd)
         metrics = folder / "metrics.csv" if folder else None
-        # A run that goes on first cuts the file.
+        # A resumed run first shortens the file, so the first change of the file is not yet a row.
         if metrics and metrics.exists() and (state := metrics.stat()).st_mtime > since:
             if size not in (None, state.st_size):
                 return True
@@ -79,7 +79,7 @@ def wait_for_training(process: subprocess.Popen, cwd: Path, since: float) -> boo
 
 
 def end(process: subprocess.Popen, number: int, group: bool = True) -> int:
-    """Send a signal to the processes of a run, or to the first alone, and return its exit code."""
+    """Send a signal to all processes of a run, or to the first alone; return the exit code of the first."""
     if group:
         os.killpg(process.pid, number)
     else:
@@ -90,14 +90,14 @@ def end(process: subprocess.Popen, number: int, group: bool = True) -> int:
 def kill_until_done(
     arguments: tuple[str, ...], cwd: Path, kills: int, moments: random.Random, number: int = signal.SIGKILL
 ) -> int:
-    """A run that is ended up to `kills` times at random moments, each time continued; returns how often it was."""
+    """End a run up to `kills` times at random moments and resume it each time; return how often it was ended."""
     done = 0
-    span = 6.0  # seconds of training, about; known better after the first time
+    span = 6.0  # approximate seconds of training
     while True:
         began = time.time()
         process = start(*arguments, "resume=auto", cwd=cwd)
         if done < kills:
-            # One in six in the seconds before training.
+            # One run in six is ended in the seconds before its training.
             early = moments.random() < 1 / 6
             hit = True if early else wait_for_training(process, cwd, began)
             time.sleep(moments.uniform(0, span / (kills - done + 1)))
@@ -114,7 +114,7 @@ def kill_until_done(
 
 
 def with_suppressed_kill(process: subprocess.Popen) -> None:
-    """Whatever is left of the group."""
+    """Kill the processes that are left of the group."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -122,7 +122,7 @@ def with_suppressed_kill(process: subprocess.Popen) -> None:
 
 
 def differences(first: Path, second: Path) -> Iterator[str]:
-    """What the folders of two finished runs do not have in common, times aside."""
+    """Yield the differences between the folders of two finished runs; times are not compared."""
     ours, theirs = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (first, second))
     for part in ("state_dict", "optimizer_states", "position", "train_loss", "skipped_steps"):
         yield from _unequal(ours[part], theirs[part], part)

@@ -8,12 +8,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Poison(Callback):
-    """One image of each batch on one rank is no number, from an optimiser step on.
+    """Callback that sets one image of each batch to NaN, on one rank and in some optimiser steps.
 
     Args:
-        rank: of the process.
-        step: optimiser steps before the first.
-        steps: how many are spoilt.
+        rank: the rank whose batches are spoilt.
+        step: number of optimiser steps before the first spoilt one.
+        steps: number of spoilt steps.
     """
 
     def __init__(self, rank: int, step: int, steps: int = 1):
@@ -25,7 +25,7 @@ class Poison(Callback):
 
 
 class Slow(Callback):
-    """The third step takes a minute; a file `sleeping` in the working directory says when it has begun."""
+    """Callback that makes the third step take a minute, and writes the file `sleeping` when that step begins."""
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: tuple, batch_idx: int) -> None:
         if trainer.global_step == 2:

@@ -1,4 +1,4 @@
-"""A folder with files of every kind, good and bad: checked, trained on and evaluated from the command line."""
+"""A folder with good and bad files of every kind is checked, trained on and evaluated from the command line."""
 
 import io
 import json
@@ -17,7 +17,7 @@ SHORT = ("schedule=cosine_short", "schedule.epochs=2", "schedule.warmup_epochs=0
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """(root, names of the bad files): 36 images of two classes, of which four cannot be read."""
+    """Return a folder with 36 images of two classes, four of them unreadable, and the names of these four."""
     root = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 6)):

@@ -1,4 +1,4 @@
-"""What a user gets for a mistake: one or two sentences that name the way out, no traceback, exit code 2."""
+"""A user's mistake ends in one or two sentences that say what to change, without a traceback and with exit code 2."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`python src/benchmark.py`, at sizes that mean nothing."""
+"""`python src/benchmark.py`, at sizes too small for meaningful figures."""
 
 import csv
 import re
@@ -24,7 +24,7 @@ LOADER = ("loader.images=8", "loader.batch_size=8", "loader.size=[64,48]", "load
 
 
 def _read(path) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """The facts above a table's header, and its rows."""
+    """Return the facts above a table's header, and the table's rows."""
     lines = path.read_text().splitlines()
     facts = dict(re.fullmatch(r"# (\w+): (.+)", line).groups() for line in lines if line.startswith("#"))
     return facts, list(csv.DictReader(line for line in lines if not line.startswith("#")))
@@ -59,7 +59,7 @@ def test_every_table_and_figure(tmp_path):
     _, models = _read(folder / "models.csv")
     assert [row["mode"] for row in models] == ["train", "inference"]
     train, inference = ({key: row[key] for key in row} for row in models)
-    # Three times, and the MLP's hidden activations and P once more in the backward pass.
+    # A training step takes three times as many, and computes the MLP's hidden activations and P once more.
     assert 2.7 < float(train["gflop"]) / float(inference["gflop"]) < 3.4
     assert 0 < float(train["percent_of_product"]) < 100
     assert float(train["memory_ratio"]) == pytest.approx(float(train["peak_mib"]) / float(train["plain_peak_mib"]))

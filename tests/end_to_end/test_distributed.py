@@ -24,7 +24,7 @@ FAULT = "+callbacks.fault._target_=tests.end_to_end.faults.Fault"
 
 
 def check_finished(folder, devices: int, steps: int = 8) -> None:
-    """A run's folder is complete, and nothing in it is there twice."""
+    """Check that a run's folder is complete, and that nothing was logged twice."""
     rows = read_csv(folder)
     assert [int(row["step"]) for row in rows if row["grad_norm"]] == list(range(steps))
     assert len(values(rows, "val/top1")) == 2
@@ -34,10 +34,10 @@ def check_finished(folder, devices: int, steps: int = 8) -> None:
 
 @pytest.mark.slow
 def test_any_number_of_processes_follows_the_same_curve(tmp_path):
-    """With BatchNorm over the whole batch and in float64, where ranks only add up the same numbers in another order.
+    """BatchNorm over the whole batch and float64 leave one difference: ranks add up numbers in another order.
 
-    That changes the last of 16 digits, and ten steps, each of which starts from the weights of the last one, lose four
-    more. Validation computes its loss in float32 from logits in float64.
+    That changes the last of 16 digits. Ten steps, each of which starts from the weights of the one before, lose four
+    more digits. Validation computes its loss in float32 from logits in float64.
     """
     names = {"train/loss": 1e-11, "grad_norm": 1e-11, "train/loss_epoch": 1e-11, "val/loss": 1e-6, "val_raw/loss": 1e-6}
     curves = []
@@ -60,7 +60,7 @@ def test_any_number_of_processes_follows_the_same_curve(tmp_path):
         rows = read_csv(tmp_path / str(devices))
         curves.append([values(rows, name) for name in names])
     assert [len(curve) for curve in curves[0]] == [10, 10, 1, 1, 1]
-    assert curves[0][0][0] > 1.5 * curves[0][0][-1]  # it does learn
+    assert curves[0][0][0] > 1.5 * curves[0][0][-1]  # the model does learn
     for other in curves[1:]:
         for (name, tolerance), ours, theirs in zip(names.items(), other, curves[0], strict=True):
             assert ours == pytest.approx(theirs, rel=tolerance), name
@@ -68,7 +68,7 @@ def test_any_number_of_processes_follows_the_same_curve(tmp_path):
 
 @pytest.mark.slow
 def test_more_processes_than_cores(tmp_path):
-    """SOFT_TEST_RANKS=32 is the paper's number; it takes 20 GiB."""
+    """SOFT_TEST_RANKS sets the number of processes; the paper's 32 take 20 GiB."""
     ranks = int(os.environ.get("SOFT_TEST_RANKS", 3))
     settings = ("trainer=cpu_ddp", f"trainer.devices={ranks}", "trainer.log_every_n_steps=1", "data=fake")
     images = (f"data.train_images={6 * ranks}", f"data.val_images={ranks + 1}", f"data.batch_size={2 * ranks}")
@@ -87,7 +87,7 @@ def test_a_sweep_of_distributed_jobs_of_which_one_fails(tmp_path):
         *TINY,
         FAULT,
         "+callbacks.fault.step=100,2,101",
-        # What DDP has to get along with, besides averaged weights.
+        # Settings that DDP has to work with, besides averaged weights.
         "model.grad_checkpointing=true",
         "trainer.max_batch_per_device=4",
         "logger=wandb",
@@ -108,7 +108,7 @@ def test_a_sweep_of_distributed_jobs_of_which_one_fails(tmp_path):
     assert done.stderr.count("Traceback") == 1
     assert f"failed: {sweep / '1'}" in done.stderr
     assert "2 of 3 runs finished" in done.stdout
-    assert done.stdout.count("2 cpu x 4 per device x 2 accumulated") == 3  # one summary per job
+    assert done.stdout.count("2 cpu x 4 per device x 2 accumulated") == 3  # each job prints one plan
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def _running_in_session(session: int) -> list[str]:
 
 
 def kill_tree(pid: int) -> None:
-    """SIGKILL to a process and all below it, as when a machine is switched off."""
+    """Send SIGKILL to a process and all its descendants, as if the machine were switched off."""
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
     os.kill(pid, signal.SIGKILL)
     for child in listed.stdout.split():
@@ -166,7 +166,7 @@ def wait_for(condition, seconds: float, message: str) -> None:
 
 @pytest.mark.long
 def test_two_nodes_under_torchrun_of_which_one_dies(tmp_path):
-    """The other goes on by itself, in the same folder, and with the same global batch."""
+    """The node that is left goes on by itself, in the same folder and with the same global batch."""
     options = ("--nnodes=1:2", "--nproc-per-node=2", "--max-restarts=2", "--rdzv-backend=c10d", "--rdzv-id=two")
     endpoint = "--rdzv-endpoint=localhost:29641"
     quick = "--rdzv-conf=last_call_timeout=5"
@@ -185,7 +185,7 @@ def test_two_nodes_under_torchrun_of_which_one_dies(tmp_path):
     try:
         wait_for(lambda: "epoch 2/8" in logs(), 240, logs())
         assert "16 = 4 cpu x 4 per device x 1 accumulated" in logs()
-        # Not the one that keeps the store, without which nothing can be agreed on.
+        # Kill the second node, because the first one keeps the store, without which the nodes cannot agree.
         kill_tree(nodes[1].pid)
         assert nodes[0].wait(timeout=240) == 0, logs()
     finally:
@@ -222,7 +222,7 @@ def test_launchers_of_others_run_each_job_once(tmp_path, launcher):
 
 
 def test_what_a_launcher_started_has_to_fit(tmp_path):
-    """The first of two ranks says what is wrong."""
+    """Rank 0 says what does not fit."""
     ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "mine"}
     done = run("train.py", "trainer=cpu", cwd=tmp_path, expect=2, **ranks)
     assert "ERROR: rank 0: torchrun started 2 processes on each of 1 nodes, and the settings say 1 on 1" in done.stderr

@@ -12,7 +12,7 @@ from tests.golden import relative_error
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """last.ckpt of three steps on the digits."""
+    """Return a folder with last.ckpt after three steps on the digits."""
     folder = tmp_path_factory.mktemp("export")
     run("train.py", "trainer.max_steps=3", "logger=csv", "hydra.run.dir=run", cwd=folder)
     (folder / "run" / "checkpoints" / "last.ckpt").rename(folder / "last.ckpt")

@@ -1,4 +1,4 @@
-"""A run whose loader process dies says what happened, and where to go on from."""
+"""A run whose loader process dies says what happened, and from which checkpoint it can go on."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ RUN = (sys.executable, str(ROOT / "src" / "train.py"), "data=fake", "data.num_wo
 
 
 def children(pid: int) -> list[int]:
-    """Processes that `pid` started and that live, oldest first."""
+    """Return the living processes that `pid` started, oldest first."""
     lists = [(task / "children").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
     return sorted(int(child) for each in lists for child in each)
 
 
 def message(process: subprocess.Popen) -> str:
-    """The only line of standard error that is no progress."""
+    """Return the error message of a run that ends with exit code 2 and prints no other."""
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
@@ -52,7 +52,7 @@ def test_a_killed_worker(tmp_path):
 
 
 def test_full_shared_memory(tmp_path):
-    """A /dev/shm of one MiB, seen by this run alone."""
+    """The run gets a /dev/shm of one MiB of its own."""
     mount = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
     if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True).returncode:
         pytest.skip("mounting needs root; tests/data/test_workers.py has the same error by a limit on files")

@@ -11,7 +11,7 @@ from tests.end_to_end.test_bad_input import _tree
 
 
 def _report(done, folder):
-    """The printed report, which is also in the run's folder, and nothing else."""
+    """Return the lines of the printed report, after checking that the run's folder holds it and nothing more."""
     assert (folder / "preflight.txt").read_text() == done.stdout
     assert {path.name for path in folder.iterdir()} <= {".hydra", "preflight.txt", "train.log"}
     lines = done.stdout.splitlines()

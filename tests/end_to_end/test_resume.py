@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, requeued or out of luck, and go on: exactly where they were."""
+"""Runs that are killed, stopped or requeued, or that fail, go on exactly where they were."""
 
 import json
 import os
@@ -24,18 +24,21 @@ from tests.end_to_end.kill_runs import (
     wait_for_training,
 )
 
-# Long enough to be caught in the middle.
+# A run that is long enough to be stopped in the middle.
 LONG = (
     *("data=fake", "data.train_images=64", "data.val_images=20", "data.batch_size=8", "schedule.epochs=1000"),
     *("trainer.log_every_n_steps=1", "~callbacks.curves"),
 )
-QUICKER = ("one process", "two processes, average")  # of SETTINGS
+QUICKER = ("one process", "two processes, average")  # the names in SETTINGS that are tested more often
 TINY = ("data=fake", "data.train_images=32", "data.val_images=20", "data.batch_size=16", "schedule.epochs=2")
 
 
 @pytest.fixture
 def running(tmp_path):
-    """Starts `python src/train.py LONG ...` in `tmp_path` and waits until it trains; nothing outlives the test."""
+    """Yield a function that starts `python src/train.py LONG ...` in `tmp_path` and waits until it trains.
+
+    Processes that are left at the end of the test are killed.
+    """
     started = []
 
     def begin(*arguments: str, wait: bool = True, **variables: str) -> subprocess.Popen:
@@ -66,7 +69,7 @@ def screen(cwd: Path) -> str:
     "name", [pytest.param(name, marks=pytest.mark.slow if name in QUICKER else pytest.mark.long) for name in SETTINGS]
 )
 def test_killed_and_resumed(name, tmp_path):
-    """SIGKILL to all processes, once; how often and when can be set."""
+    """All processes get SIGKILL once; SOFT_TEST_KILLS and SOFT_TEST_SEED set how often and when."""
     kills, seed = int(os.environ.get("SOFT_TEST_KILLS", 1)), int(os.environ.get("SOFT_TEST_SEED", 0))
     for folder in ("alone", "killed"):
         (tmp_path / folder).mkdir()
@@ -80,7 +83,7 @@ def test_terminated(running, tmp_path):
     assert end(process, signal.SIGTERM) == 143
     folder = run_folder(tmp_path)
     last = int(read_csv(folder)[-1]["step"])
-    assert saved(folder)["global_step"] == last + 1  # after the step it was in
+    assert saved(folder)["global_step"] == last + 1  # the step that was running was finished
     assert f"Stopped by SIGTERM. resume={folder.relative_to(tmp_path)} goes on" in screen(tmp_path)
     assert "Traceback" not in screen(tmp_path)
 
@@ -92,7 +95,7 @@ def test_terminated(running, tmp_path):
 
 
 def test_interrupted_twice(running, tmp_path):
-    """The second time it does not wait for the step."""
+    """On the second signal the run does not wait for the end of the step."""
     process = running("+callbacks.poison._target_=tests.end_to_end.poison.Slow", wait=False, PYTHONPATH=str(ROOT))
     while not (tmp_path / "sleeping").exists():
         assert process.poll() is None, screen(tmp_path)
@@ -108,12 +111,12 @@ def test_interrupted_twice(running, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [True, False], ids=["all processes", "the first one"])
 def test_two_processes_terminated(group, running, tmp_path):
-    """Sent to all of them, it makes Lightning's own handlers wait for each other for ever."""
+    """Lightning's own handlers would wait for each other for ever when all processes get the signal."""
     process = running("trainer=cpu_ddp")
     assert end(process, signal.SIGTERM, group) == 143
     folder = run_folder(tmp_path)
     assert saved(folder)["global_step"] == int(read_csv(folder)[-1]["step"]) + 1
-    for _ in range(100):  # the other one ends too
+    for _ in range(100):  # the other process ends too
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
@@ -132,7 +135,7 @@ def test_terminated_while_it_starts(seconds, running, tmp_path):
 
 
 def test_slurm_requeues_and_the_run_goes_on(running, tmp_path):
-    """With an scontrol that writes down what it is asked for."""
+    """A script in place of scontrol writes down what it is asked for."""
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
@@ -144,13 +147,13 @@ def test_slurm_requeues_and_the_run_goes_on(running, tmp_path):
     folder = run_folder(tmp_path)
     stopped_at = saved(folder)["global_step"]
 
-    # The same command in the same job: nothing else says that it is to go on.
+    # Only the same command in the same job shows that the run is to go on.
     process = running("logger=wandb", SLURM_RESTART_COUNT="1", **job)
     assert end(process, signal.SIGTERM) == 143
     steps = [int(row["step"]) for row in read_csv(run_folder(tmp_path)) if row["lr"]]
     assert steps == list(range(len(steps)))
     assert len(steps) > stopped_at
-    assert (tmp_path / "asked").read_text() == "requeue 12\n"  # who is terminated is not to run again
+    assert (tmp_path / "asked").read_text() == "requeue 12\n"  # a terminated run is not requeued
     (name,) = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*-*")}
     assert name == json.loads((folder / "run.json").read_text())["id"]
 
@@ -171,7 +174,7 @@ def test_finished_runs_say_so(tmp_path):
 
 
 def test_one_rank_cannot_take_a_step(tmp_path):
-    """A NaN on one rank alone: both skip the step, and both go on with the same weights."""
+    """A NaN on one rank makes both ranks skip the step, and both go on with the same weights."""
     arguments = ("train.py", *TINY, "trainer=cpu_ddp", "trainer.log_every_n_steps=1", "schedule.epochs=3")
     poison = ("+callbacks.poison._target_=tests.end_to_end.poison.Poison", "+callbacks.poison.rank=1")
     skipped = ("+callbacks.poison.step=2", "hydra.run.dir=skipped")
@@ -192,7 +195,7 @@ def test_one_rank_cannot_take_a_step(tmp_path):
 
 @pytest.mark.slow
 def test_full_disk(tmp_path):
-    """A real one: the last checkpoint is whole, the error says what to do, and with more room the run ends well."""
+    """On a real full disk the last checkpoint is whole, the error says what to do, and with more room the run ends."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=56m", "tmpfs", str(disk)]

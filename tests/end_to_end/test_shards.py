@@ -1,4 +1,4 @@
-"""Class folders into shards and back into the same run, through the commands that a user types."""
+"""Class folders are written into shards, which give the same run, with the commands that a user types."""
 
 import hashlib
 import shutil
@@ -19,7 +19,7 @@ ALL_STEPS = ("schedule.warmup_epochs=0", "trainer.log_every_n_steps=1")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """`tree` with class folders, enough for several shards of a MiB."""
+    """Return a folder that holds `tree`, class folders with enough images for several shards of one MiB."""
     cwd = tmp_path_factory.mktemp("shards")
     write_class_folders(cwd / "tree", train=10, val=5, size=(420, 320))
     return cwd
@@ -43,7 +43,7 @@ def train(cwd: Path, name: str, *arguments: str) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_shards_train_to_the_metrics_of_their_folder(folder):
-    """In the folder's order or shuffled, with other numbers of workers, to the last digit."""
+    """The metrics agree to the last digit for ordered and shuffled shards, and for any number of workers."""
     for shuffle in ("false", "true"):
         out = f"shards_{shuffle}"
         done = run("write_shards.py", "data.root=tree", f"out={out}", "shard_size=1", f"shuffle={shuffle}", cwd=folder)
@@ -61,7 +61,7 @@ def test_shards_train_to_the_metrics_of_their_folder(folder):
 
 @pytest.mark.slow
 def test_writing_goes_on_after_a_kill(tmp_path):
-    for number in range(60):  # nothing decodes them: each fills a shard
+    for number in range(60):  # nothing decodes these files, and each fills a shard
         for split in ("train", "val"):
             file = tmp_path / "tree" / split / "class" / f"{number}.JPEG"
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,14 +22,17 @@ LANDMARKS = (
     "-m",
     "experiments=landmarks",
     "scale=laptop",
-    "model.attention.num_landmarks=4,25,9",  # 25 are more than the tokens of the third stage
+    "model.attention.num_landmarks=4,25,9",  # 25 landmarks are more than the third stage has tokens
     "seed=0,1",
     *QUICK,
 )
 
 
 def kill_after_first_result(*arguments, cwd, sweep):
-    """Starts a sweep and kills it, with nothing but SIGKILL to the one process, once a run of it is finished."""
+    """Start a sweep, and send SIGKILL to its one process when a run has finished; return the results' times.
+
+    Fails if a job of the sweep outlives it.
+    """
     script, *rest = arguments
     with (cwd / "killed.log").open("w") as log:
         process = subprocess.Popen([sys.executable, ROOT / "src" / script, *rest], cwd=cwd, stdout=log, stderr=log)
@@ -47,13 +50,13 @@ def kill_after_first_result(*arguments, cwd, sweep):
 
 
 def _writers(sweep):
-    """Processes whose command line names the sweep's folder."""
+    """Return the ids of processes whose command line names the sweep's folder."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline") as file:
                 found += [pid] if str(sweep) in file.read() else []
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
     return found
 
@@ -106,7 +109,7 @@ def test_a_killed_search_goes_on(tmp_path):
 
     study = optuna.load_study(study_name=sweep.name, storage=f"sqlite:///{sweep / 'optuna.db'}")
     trials = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
-    # The settings' own values come first.
+    # The first trial has the settings' own values.
     assert trials[0].params["model.attention.num_landmarks"] == 9
     assert trials[0].params["optimizer.lr"] == 0.016
     assert len(trials[0].intermediate_values) == 2

@@ -1,4 +1,4 @@
-"""`python src/train.py`, its files and its screen."""
+"""`python src/train.py`: the files that it writes and what it prints."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ TINY = ("data=fake", "data.train_images=64", "data.val_images=20", "data.batch_s
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """One epoch on the real digits: (run folder, what was printed)."""
+    """Train one epoch on the real digits; return the run's folder and the finished process."""
     cwd = tmp_path_factory.mktemp("digits")
     done = run(
         "train.py",
@@ -61,7 +61,7 @@ def test_metrics_have_the_fields_names(digits):
         (residual,) = values(rows, f"newton/residual_stage{stage}")
         assert 0 <= residual < 1
     assert 10 < values(rows, "val/top1")[0] <= values(rows, "val/top5")[0] <= 100
-    assert len(values(rows, "train/loss")) == 11  # every second of 22 steps
+    assert len(values(rows, "train/loss")) == 11  # one for every second of 22 steps
 
 
 def test_checkpoint_is_plain_and_holds_both_weights(digits):
@@ -183,7 +183,7 @@ def test_a_failed_job_ends_alone(tmp_path):
 
 @pytest.mark.slow
 def test_sweep_of_distributed_jobs(tmp_path):
-    """Each job has its own processes, whatever the one before it had."""
+    """Each job has as many processes as its own settings say."""
     run(
         "train.py",
         "-m",
@@ -204,7 +204,7 @@ def test_sweep_of_distributed_jobs(tmp_path):
 
 @pytest.fixture
 def imagenet_tree(tmp_path):
-    """train/ and val/ of two classes, with the oddities of the real ImageNet."""
+    """Return a folder with train/ and val/ of two classes, and with the file formats that occur in ImageNet."""
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     for split, count in (("train", 8), ("val", 4)):
         for label, photo in enumerate(photos):
@@ -234,13 +234,13 @@ def test_imagenet_tree_with_the_paper_recipe_and_wandb(imagenet_tree, tmp_path):
         cwd=tmp_path,
     )
     assert "16 training and 8 validation images, 2 classes, 224x224 px" in done.stdout
-    assert "Note:" in done.stdout  # this is not ImageNet-1K
+    assert "Note:" in done.stdout  # says that the data is not ImageNet-1K
     rows = read_csv(tmp_path / "run")
     assert len(values(rows, "train/loss")) == 3
     assert values(rows, "val/top1")
 
     (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    # W&B's own reader.
+    # The command that W&B itself has to read a run.
     reader = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json"]
     summary = json.loads(
         subprocess.run([*reader, "--summary", path], capture_output=True, text=True, check=True).stdout
@@ -292,7 +292,7 @@ def test_precision_and_accumulation(tmp_path):
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    """A run on two gloo processes, with a validation set that they share unevenly."""
+    """Return the folder of a run on two gloo processes, with a validation set that they share unevenly."""
     cwd = tmp_path_factory.mktemp("ddp")
     run(
         "train.py",

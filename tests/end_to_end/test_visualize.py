@@ -13,7 +13,7 @@ SHORT = ("trainer.max_steps=3", "trainer.limit_val_batches=1", "logger=csv")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A photo, and soft.ckpt and performer.ckpt of three steps on the digits."""
+    """Return a folder with a photo, and soft.ckpt and performer.ckpt after three steps on the digits."""
     folder = tmp_path_factory.mktemp("visualize")
     Image.fromarray(load_sample_image("china.jpg")).save(folder / "photo.jpg")
     for attention in ("soft", "performer"):
@@ -36,7 +36,7 @@ def test_several_checkpoints_stand_side_by_side(folder):
     pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
     height, width = pixels.shape[:2]
     assert 1 < width / height < 2  # two rows of three panels
-    # The map of each model is coloured and not the other's.
+    # The maps of both models are coloured, and they differ.
     soft, performer = (pixels[:, third * width // 3 : (third + 1) * width // 3] for third in (1, 2))
     assert min(abs(panel - panel.mean(-1, keepdims=True)).mean() for panel in (soft, performer)) > 10
     assert abs(soft[:, : performer.shape[1]] - performer[:, : soft.shape[1]]).mean() > 5
@@ -59,8 +59,8 @@ def test_a_file_without_a_recipe_takes_the_model_from_the_command_line(folder):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["image=nowhere.jpg", "checkpoint=soft.ckpt"], "image=nowhere.jpg is not there, or no picture"),
-        (["image=photo.jpg", "checkpoint=soft.ckpt", "stage=4"], "stage=4 has no attention of the pyramid's; choose 1"),
+        (["image=nowhere.jpg", "checkpoint=soft.ckpt"], "image=nowhere.jpg does not exist, or cannot be read"),
+        (["image=photo.jpg", "checkpoint=soft.ckpt", "stage=4"], "stage=4 is not a stage of the pyramid; choose 1"),
         (["image=photo.jpg", "checkpoint=[soft.ckpt,performer.ckpt]", "points=[[2,0]]"], "points=[2, 0] has to be"),
         (["image=photo.jpg", "checkpoint=[]"], "checkpoint=[] names no file"),
         (["image=photo.jpg"], "checkpoint has no value; add checkpoint="),

@@ -1,4 +1,4 @@
-"""What logger=wandb leaves behind, without an account: read back by W&B's own reader."""
+"""The files that logger=wandb writes without an account, read by W&B's own reader."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_a_sweep_of_six_is_six_runs(typed, group, study, tmp_path):
 
 
 def check_names(records):
-    """The dashboard shows what is logged."""
+    """Check that the dashboard shows only metrics that are logged."""
     known = {key.removesuffix("._type") for r in records if r["type"] == "history" for key in r["history"]["item"]}
     shown = [line.partition(": ")[2] for line in outline(build_workspace("me", "soft")) if line.startswith("    ")]
     metrics = [name for line in shown for name in line.replace(" over ", ", ").split(", ")]

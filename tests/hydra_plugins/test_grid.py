@@ -1,4 +1,4 @@
-"""What a study's grids and typed settings come to."""
+"""The jobs that follow from a study's grids and typed settings."""
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser

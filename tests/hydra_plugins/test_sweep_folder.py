@@ -1,4 +1,4 @@
-"""Which runs of a sweep are known, and where the next one goes."""
+"""Which runs of a sweep are recognised, and in which folder the next one runs."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the ranks of one run do together, in forked processes over gloo."""
+"""Work that the ranks of one run do together, tested in forked processes over gloo."""
 
 import re
 from pathlib import Path
@@ -26,13 +26,16 @@ def _join(rank: int, folder: Path, test, *arguments: object) -> None:
 
 
 def on_two_ranks(folder: Path, test, *arguments: object) -> list[int]:
-    """`test(rank, *arguments)` in two processes; the ranks that came to its end. What fails in one is raised here."""
+    """Run `test(rank, *arguments)` in two processes, and return the ranks that reached its end.
+
+    A failure in one of the processes is raised here.
+    """
     mp.start_processes(_join, (folder, test, *arguments), nprocs=2, start_method="fork")
     return [rank for rank in range(2) if (folder / f"rank{rank}").exists()]
 
 
 class Holder(nn.Module):
-    """As a LightningModule holds its model."""
+    """Module that holds a model as a LightningModule does."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -61,7 +64,7 @@ def _compare_with_whole_batch(rank: int) -> None:
         torch.testing.assert_close(mine_out, out[3 * rank :][:3], rtol=0, atol=1e-12)
         out.square().mean().backward()
         mine_out.square().mean().backward()
-    # As DDP averages: each rank's loss is the mean over its half.
+    # DDP averages gradients, because each rank's loss is the mean over its half of the batch.
     torch.testing.assert_close(mine.grad / 2, whole.grad[3 * rank :][:3], rtol=0, atol=1e-12)
     for ours, theirs in zip(synced.parameters(), plain.parameters(), strict=True):
         dist.all_reduce(ours.grad)

@@ -1,4 +1,4 @@
-"""What a run would do and what stands against it, for a launch here and for hardware elsewhere."""
+"""Plans of a run and their findings, for a launch on this machine and for hardware elsewhere."""
 
 import random
 from functools import partial
@@ -19,7 +19,7 @@ from tests.test_config import MODELS, compose
 
 
 class Recipe:
-    """What src/train.py hands to the plan."""
+    """The recipe, the data and the function that builds the module, as src/train.py hands them to the plan."""
 
     def __init__(self, *overrides: str):
         self.recipe = OmegaConf.to_container(compose(*overrides, "output_dir=x"), resolve=True)
@@ -68,7 +68,7 @@ def test_imagenet_that_is_not_here(tmp_path):
     assert (facts["steps_per_epoch"], facts["steps"]) == (1251, 375300)
     assert (result.hardware.layout.per_device, result.hardware.layout.accumulate) == (128, 8)
     if not torch.cuda.is_available():
-        assert sorted(kinds(result)) == ["error", "missing", "missing"]  # memory; GPU, data
+        assert sorted(kinds(result)) == ["error", "missing", "missing"]  # error: memory; missing: GPU and data
         assert result.exit_code == 2
 
 
@@ -123,7 +123,7 @@ def test_wandb(mode, key, answers, text, found, tmp_path, monkeypatch):
 def test_checkpoints_need_room(tmp_path, monkeypatch):
     resources = Recipe().rehearse(tmp_path).resources
     assert resources.checkpoint == resources.memory.checkpoint
-    assert resources.checkpoints == 4  # best and last, and what replaces them
+    assert resources.checkpoints == 4  # best and last, and one that replaces each
     assert Recipe("callbacks=none").rehearse(tmp_path).resources.checkpoints == 0
 
 

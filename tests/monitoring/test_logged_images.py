@@ -1,4 +1,4 @@
-"""Images of a run, which leave its training as it is."""
+"""Images that a run logs, which do not change its training."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.runs.test_exact_resume import stop_at
 from tests.training.small_run import Hook, outcome, train, unequal
 from tests.wandb_runs import logged, read_run
 
-RANDOM = {"sampling": "random", "drop_path_rate": 0.1, "drop_rate": 0.1}  # all that draws numbers in the model
+RANDOM = {"sampling": "random", "drop_path_rate": 0.1, "drop_rate": 0.1}  # everything random in the model
 
 
 def offline(folder):

@@ -1,4 +1,4 @@
-"""metrics.csv of a run that goes on, and its run in W&B."""
+"""metrics.csv and the W&B run of a training that is resumed."""
 
 import csv
 
@@ -28,7 +28,7 @@ def read(folder):
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-# Two epochs of two steps, each with a validation and an end.
+# Rows of two epochs, each with two steps, a validation and the end of the epoch.
 ROWS = [
     {"step": 0, "lr": 1.0, "loss": 5.0},
     {"step": 1, "lr": 1.0, "loss": 4.0},
@@ -45,7 +45,7 @@ ROWS = [
     ("position", "kept"),
     [
         (Position(0, 1, 1, False, 1), 1),
-        (Position(0, 2, 2, True, 2), 2),  # the validation is done again
+        (Position(0, 2, 2, True, 2), 2),  # the validation will be repeated
         (Position(1, 0, 0, False, 2), 4),
         (Position(1, 1, 1, False, 3), 5),
         (Position(2, 0, 0, False, 4), 8),
@@ -86,7 +86,7 @@ def offline(folder):
 def test_a_resumed_run_is_the_same_in_wandb_with_the_best_of_both_parts(tmp_path):
     with pytest.raises(Stopped):
         train(tmp_path, stop_at("on_train_batch_end", 9), more_loggers=offline)  # in the second epoch
-    # As if the first epoch had been better than all that follow.
+    # Pretend that the first epoch was better than every later one.
     table = tmp_path / "metrics.csv"
     rows = list(csv.DictReader(table.open(newline="")))
     for row in rows:
@@ -99,7 +99,7 @@ def test_a_resumed_run_is_the_same_in_wandb_with_the_best_of_both_parts(tmp_path
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert [path.name for path in files] == 2 * [f"run-{read_mark(tmp_path)['id']}.wandb"]
     first, second = (read_run(path)[0] for path in files)
-    assert first["exit_code"] == 143  # SIGTERM's
+    assert first["exit_code"] == 143  # the exit code of SIGTERM
     assert second["exit_code"] == 0
     assert second["summary"]["val/top1"] == {"max": 99.5}
     assert set(second["summary"]["val/loss"]) == {"min"}
@@ -107,7 +107,7 @@ def test_a_resumed_run_is_the_same_in_wandb_with_the_best_of_both_parts(tmp_path
 
 @pytest.mark.parametrize("log_model", [True, "all"])
 def test_checkpoints_as_artifacts(log_model, tmp_path):
-    """An offline run that Lightning takes for one that uploads: nothing here answers as W&B would."""
+    """Lightning takes this run for one that uploads; it is offline, because no W&B server answers here."""
 
     def loggers(folder):
         return [WandbRunLogger(save_dir=folder, offline=False, mode="offline", log_model=log_model)]

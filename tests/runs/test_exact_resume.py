@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere and goes on ends as the run that was left alone: weights, optimiser, metrics."""
+"""A run that is stopped anywhere and resumed ends with the weights, optimiser and metrics of an undisturbed run."""
 
 import signal
 
@@ -20,7 +20,7 @@ def whole(tmp_path_factory):
     return outcome(train(tmp_path_factory.mktemp("whole"), resume=None))
 
 
-# Three steps of two batches an epoch, then two batches of validation.
+# An epoch has three steps of two batches each, and then two batches of validation.
 MOMENTS = {
     "first step": ("on_train_batch_start", 1),
     "between accumulated batches": ("on_train_batch_start", 2),
@@ -50,7 +50,7 @@ def test_stopped_at_the_end_it_finishes(hook, whole, tmp_path):
 
 
 def test_stopped_at_every_step(whole, tmp_path):
-    """One run in many sessions."""
+    """The run is stopped after every step and goes on in a new session."""
     for _ in range(30):
         try:
             ended = train(tmp_path, stop_at("on_train_batch_end", 2))

@@ -1,4 +1,4 @@
-"""What resume finds in a folder, and from which checkpoint it goes on."""
+"""The runs that resume finds in folders, and the checkpoints from which it goes on."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ def touch(path, content=b""):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """The folder of a run that was stopped in its second epoch, with a checkpoint at every step."""
+    """Return the folder of a run that was stopped in its second epoch, with a checkpoint at every step."""
     folder = tmp_path_factory.mktemp("stopped")
     with pytest.raises(Stopped):
         train(folder, stop_at("on_train_batch_end", 9), checkpoint_every=1)
@@ -37,7 +37,7 @@ def stopped(tmp_path_factory):
 
 @pytest.fixture
 def copy(stopped, tmp_path):
-    """A copy of it, in a place of its own."""
+    """Return the folder of a copy of the stopped run, which a test may change."""
     folder = tmp_path / "copy"
     subprocess.run(["cp", "-a", stopped, folder], check=True)
     return folder
@@ -60,7 +60,7 @@ def test_folder_of_checkpoints(stopped):
 def test_a_folder_without_a_run(tmp_path):
     assert open_run(None, tmp_path, RECIPE).note == ""
     assert "a new run" in open_run("auto", tmp_path, RECIPE).note
-    mark_run(tmp_path, RECIPE)  # of one that ended before it began
+    mark_run(tmp_path, RECIPE)  # the mark of a run that ended before its training began
     assert open_run(None, tmp_path, {"a": 2}).checkpoint is None
 
 
@@ -102,7 +102,7 @@ def test_the_newest_unfinished_run_of_the_same_settings(tmp_path):
     touch(folders[3] / "result.json")
     assert find_unfinished(RECIPE, folders) == folders[1]
     assert find_unfinished({"a": 3}, folders) is None
-    mark_run(folders[0], RECIPE)  # went on later
+    mark_run(folders[0], RECIPE)  # the older run went on, and is now the newest
     assert find_unfinished(RECIPE, folders) == folders[0]
 
 
@@ -128,7 +128,7 @@ def test_two_runs_never_share_a_folder(tmp_path):
     finally:
         holder.kill()
         holder.wait()
-    with claim(tmp_path):  # what a killed process leaves behind is no lock
+    with claim(tmp_path):  # the lock of a killed process does not last
         pass
 
 
@@ -186,7 +186,7 @@ def test_other_settings_go_on_in_another_folder(what, copy, whole, tmp_path):
     assert rows[:7] == whole["metrics"].splitlines()[:7]
     assert trainer.global_step == 6
     assert len(rows) == len(whole["metrics"].splitlines())
-    # The same images in the steps that follow, in one pass instead of two.
+    # The steps that follow take the same images, in one pass instead of two.
     assert float(rows[-1].split(",")[-1] or 0) == float(whole["metrics"].splitlines()[-1].split(",")[-1] or 0)
 
 
@@ -205,7 +205,7 @@ def test_another_global_batch_goes_on_after_the_same_images(copy, tmp_path):
     seen = []
     hook = Hook("on_train_batch_start", 1, lambda trainer, module, batch: seen.append((trainer.global_step, batch[1])))
     trainer = train(tmp_path / "new", hook, resume=str(copy), settings={"batch": 4}, global_batch=4)
-    # One epoch of three steps of 8, then two steps of the next: four of 4 done of seven.
+    # The stopped run had done two steps of 8 in its second epoch, which are four of seven steps of 4.
     assert seen[0][0] == 7 + 4
     assert trainer.global_step == 14
 

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and a full disk ends in a sentence."""
+"""Files are written whole or not at all, and a full disk ends in a sentence."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ SOURCES = Path(__file__).parents[2] / "src"
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A real file system of one megabyte."""
+    """Yield the folder of a real file system of one megabyte."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -45,7 +45,7 @@ def test_an_error_in_the_middle_leaves_the_old_file(tmp_path):
         file.write(b"ne")
         raise ValueError
 
-    with pytest.raises(ValueError):  # noqa: PT011 - its own
+    with pytest.raises(ValueError):  # noqa: PT011 - raised by this test
         replace_file(tmp_path / "file", write)
     assert (tmp_path / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -124,7 +124,7 @@ def test_a_second_name_for_a_file(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError
 
-    monkeypatch.setattr(os, "link", refuse)  # as some network file systems do
+    monkeypatch.setattr(os, "link", refuse)  # some network file systems refuse links
     link_file(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_text() == "two"
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}

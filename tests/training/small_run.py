@@ -1,4 +1,4 @@
-"""A training of seconds in this process, put together as src/train.py does, which can be stopped at any hook."""
+"""A training that takes seconds in the test's process, is built as in src/train.py, and can be stopped at any hook."""
 
 import copy
 import warnings
@@ -28,7 +28,10 @@ MIXED = Augmentation(hflip=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 
 
 class Hook(Callback):
-    """Calls `act(trainer, module, batch)` the `count`-th time that hook `name` runs, the sanity check aside."""
+    """Callback that calls `act(trainer, module, batch)` the `count`-th time that the hook `name` runs.
+
+    Calls during the sanity check are not counted.
+    """
 
     def __init__(self, name: str, count: int, act):
         def call(trainer, module, *arguments, **_) -> None:
@@ -57,7 +60,10 @@ def train(
     more_loggers: Callable[[str], Iterable[Logger]] = lambda folder: (),
     **options: object,
 ) -> Trainer:
-    """Three steps of two accumulated batches an epoch, and a validation of two batches after it, in `folder`."""
+    """Train in `folder`, and return the trainer.
+
+    By default, an epoch has three steps of two accumulated batches each, and then a validation of two batches.
+    """
     warnings.simplefilter("ignore")
     quiet_libraries()
     recipe = {"output_dir": str(folder), **settings}
@@ -103,7 +109,7 @@ def train(
 
 
 def outcome(trainer: Trainer) -> dict[str, object]:
-    """What two runs have to have in common, to the bit."""
+    """Return everything that has to be the same, to the bit, after two runs of the same settings."""
     module = trainer.lightning_module
     return {
         "weights": copy.deepcopy(module.state_dict()),
@@ -114,7 +120,7 @@ def outcome(trainer: Trainer) -> dict[str, object]:
 
 
 def unequal(ours: object, theirs: object, name: str = "") -> Iterable[str]:
-    """Names of the parts in which two outcomes differ."""
+    """Yield the names of the parts in which two outcomes differ."""
     if isinstance(ours, Mapping):
         if ours.keys() != theirs.keys():
             yield f"{name} keys"

@@ -71,7 +71,7 @@ def test_average_follows_the_weights():
     module = classifier(ema_decay=0.9)
     with torch.no_grad():
         module.model.head.bias.fill_(1.0)
-    module.ema.update(module.model, step=1)  # the first update copies
+    module.ema.update(module.model, step=1)  # the first update copies the weights
     with torch.no_grad():
         module.model.head.bias.fill_(2.0)
     module.ema.update(module.model, step=5)

@@ -13,7 +13,7 @@ from tests.training.small_run import Hook, train
 
 
 def spoil(count: int, value: float = torch.nan) -> Hook:
-    """The `count`-th batch has one image that is no number."""
+    """Return a hook that sets one image of the `count`-th batch to `value`."""
 
     def act(trainer, module, batch):
         batch[0][0] = value
@@ -32,7 +32,7 @@ def watch(count: int, seen: list, hook: str = "on_train_batch_start") -> Hook:
 @pytest.mark.parametrize("value", [torch.nan, 1e38], ids=["nan", "overflow"])
 def test_a_step_is_skipped_whole(batch, value, tmp_path):
     before, after = [], []
-    # The second step takes batches 3 and 4.
+    # Batches 3 and 4 are those of the second step.
     trainer = train(tmp_path, watch(3, before), spoil(batch, value), watch(5, after), epochs=1)
     for key, weights in before[0].items():
         assert torch.equal(weights, after[0][key]), key  # BatchNorm statistics and averages too
@@ -48,7 +48,7 @@ def test_a_step_is_skipped_whole(batch, value, tmp_path):
 
 
 def test_an_infinite_loss_with_a_finite_gradient(tmp_path):
-    """Every rank has to see it, and what ranks share is the gradient."""
+    """The loss has to spoil the gradient, because the gradient is all that the ranks share."""
 
     def act(trainer, module, batch):
         module.train_loss.forward = lambda logits, targets: logits.sum() + torch.inf
@@ -70,13 +70,13 @@ def test_a_row_of_them_ends_the_run(tmp_path):
     with pytest.raises(RunError) as error:
         train(tmp_path, Hook("on_train_batch_start", 5, act), max_nonfinite_steps=2)
     message = str(error.value)
-    # Step 3 of epoch 1, then step 1 of epoch 2.
+    # The failing steps are step 3 of epoch 1 and step 1 of epoch 2.
     assert message.startswith("Stopped at epoch 2, batch 2: loss or gradient was not finite in too many steps")
     assert "The first layer with a non-finite output is stages.1.blocks.0.mlp.fc1." in message
     assert "Newton's iteration has not diverged (largest residual: stages.0 " in message
     saved = torch.load(tmp_path / "nonfinite.pt", weights_only=True)
     assert saved["images"].shape == (4, 3, 32, 32)
-    assert saved["targets"].shape == (4, 4)  # mixed
+    assert saved["targets"].shape == (4, 4)  # mixed targets have a share for each class
     assert saved["weights"]["stages.1.blocks.0.mlp.fc1.bias"][3].isnan()
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["skipped_steps"] == [1, 1]
 
@@ -87,7 +87,7 @@ def test_single_ones_do_not(tmp_path):
 
 
 def test_a_float16_scaler_finds_its_scale(tmp_path):
-    """Its first steps overflow, which is how it works; they are skipped by it, and are no reason to stop."""
+    """A scaler finds its scale by overflowing in the first steps; these are skipped, and do not end the run."""
     seen = []
 
     def act(trainer, module, batch):
@@ -118,7 +118,7 @@ def test_a_float16_scaler_finds_its_scale(tmp_path):
 
 
 class Attention(nn.Module):
-    """Whose iteration ends at a given residual."""
+    """Attention whose Newton iteration ends at a given residual."""
 
     def __init__(self, residual: float):
         super().__init__()
@@ -154,7 +154,7 @@ def test_the_gradient_alone():
     assert explain_forward(model, torch.ones(1, 2)) == ""
     assert "finite numbers when it is repeated" in explain_gradient(model)
     model[0].weight.grad[0] = torch.inf
-    assert "going backwards, the first gradient that is not is 0.weight's" in explain_gradient(model)
+    assert "in the backward pass, the first non-finite gradient is 0.weight's" in explain_gradient(model)
 
 
 def test_images_that_are_not_finite():

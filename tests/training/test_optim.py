@@ -1,4 +1,4 @@
-"""The recipe's learning rates and parameter groups, by number."""
+"""The numbers of the recipe: learning rates and parameter groups."""
 
 import math
 
@@ -11,7 +11,7 @@ from soft.errors import SettingError
 from soft.training.optim import build_optimizer, build_scheduler, fuse_step, scaled_lr
 
 PAPER = {"sched": "cosine", "epochs": 300, "warmup_epochs": 10, "warmup_lr": 1e-6, "min_lr": 5e-5}
-STEPS = 1251  # of an ImageNet epoch at batch 1024
+STEPS = 1251  # steps of an ImageNet epoch at batch 1024
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def model():
 
 
 def paper_rate(epoch: float, lr: float = 1e-3) -> float:
-    """SPEC section 4, with the epoch as a real number."""
+    """Return the paper's learning rate at an epoch, which can be a fraction."""
     if epoch < 10:
         return 1e-6 + epoch * (lr - 1e-6) / 10
     return 5e-5 + 0.5 * (lr - 5e-5) * (1 + math.cos(math.pi * epoch / 300))

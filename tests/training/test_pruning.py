@@ -1,4 +1,4 @@
-"""What a trial tells its search, and how it ends when it is given up."""
+"""The reports of a trial to its search, and the end of a trial that is given up."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ EPOCHS = 6
 
 
 class Rising(LightningModule):
-    """Its val/top1 is `rate` times the number of epochs."""
+    """Module whose val/top1 is `rate` times the number of epochs."""
 
     def __init__(self, rate: float):
         super().__init__()
@@ -49,7 +49,7 @@ def test_a_hopeless_trial_is_given_up(tmp_path):
         epochs.append(train(rate, Pruning("val/top1", storage, "s", trial._trial_id, pruner), tmp_path))
         pruned = study.trials[trial.number].user_attrs.get("pruned")
         study.tell(trial, state=optuna.trial.TrialState.PRUNED) if pruned else study.tell(trial, rate * EPOCHS)
-    assert epochs == [EPOCHS, EPOCHS, 3, EPOCHS]  # the median is asked for from the third epoch on
+    assert epochs == [EPOCHS, EPOCHS, 3, EPOCHS]  # trials are compared with the median from the third epoch on
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"]
     assert study.trials[0].intermediate_values == {epoch: 10.0 * (epoch + 1) for epoch in range(EPOCHS)}
 

@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 
 def cluster_environment(launch: Launch | None) -> ClusterEnvironment:
-    """Return Lightning's environment for `launch`; by itself, Lightning takes every SLURM allocation for a launcher."""
+    """Return Lightning's cluster environment for `launch`.
+
+    Left to itself, Lightning would take every SLURM allocation for a launcher.
+    """
     if launch is not None and launch.by == "torchrun":
         return TorchElasticEnvironment()
     if launch is not None and launch.by == "SLURM":
@@ -36,12 +39,12 @@ def cluster_environment(launch: Launch | None) -> ClusterEnvironment:
 
 
 class RestartableDDP(DDPStrategy):
-    """Lightning's DDP strategy, which also finds its ranks after torchrun has restarted them.
+    """Lightning's DDP strategy, except that the ranks also find each other after torchrun has restarted them.
 
-    Gradients are views of the buckets that the ranks exchange, which saves a copy of them.
+    Gradients are views of the buckets that the ranks exchange, which saves a copy of the gradients.
 
     Args:
-        launch: how this process was started.
+        launch: how this process was started; None without a launcher.
         options: further arguments of `DDPStrategy`.
     """
 
@@ -68,7 +71,7 @@ class Ranks(Callback):
 
     Args:
         recipe: this rank's resolved configuration, in plain containers.
-        patience: seconds in which a rank that failed has to end; then it is made to.
+        patience: seconds that a failed rank gets to end by itself before it is forced to end.
     """
 
     def __init__(self, recipe: Mapping[str, object], patience: float = 10.0):
@@ -93,13 +96,13 @@ class Ranks(Callback):
 
     def _end(self, exception: Exception) -> None:
         time.sleep(self.patience)
-        log.error("this process could not end by itself after", exc_info=exception)
+        log.error("This process could not end by itself after this error:", exc_info=exception)
         logging.shutdown()
         os._exit(1)
 
 
 def _watch(children: list) -> None:
-    """Log the failure of a process that Lightning started; Lightning itself ends the others without a word."""
+    """Log the failure of a process that Lightning started; Lightning itself ends the others without a message."""
     while True:
         codes = [child.poll() for child in children]
         for rank, code in enumerate(codes, start=1):
@@ -120,7 +123,7 @@ def check_same_recipe(recipe: Mapping[str, object]) -> None:
     """Refuse to go on unless every rank has the same configuration.
 
     Raises:
-        SettingError: on all ranks alike, with the settings that differ.
+        SettingError: the configurations differ. All ranks raise it, with the settings that differ.
     """
     text = json.dumps(recipe, sort_keys=True, default=str)
     digests = _gather(hashlib.sha256(text.encode()).hexdigest())

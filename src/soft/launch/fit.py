@@ -1,4 +1,4 @@
-"""The training itself, with what has to be true around it."""
+"""Begins a run, and trains with loggers that know the run's settings and are closed at the end."""
 
 import time
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from soft.settings import check_whole
 
 @dataclass(frozen=True)
 class Clock:
-    """The time since a run began."""
+    """Clock that starts when a run begins."""
 
     started: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
-        """Return the seconds since then."""
+        """Return the seconds since the run began."""
         return time.monotonic() - self.started
 
 
 def begin(seed: int) -> Clock:
-    """Seed every random generator, leave the terminal to what the user has to know, and start the clock."""
+    """Start the clock of a run, quiet the libraries and seed every random generator; return the clock."""
     clock = Clock()
     quiet_libraries()
     check_whole("seed", seed, least=0)
@@ -43,13 +43,15 @@ def fit(
     checkpoint: Path | None = None,
     command: str | None = None,
 ) -> None:
-    """Train, with the settings and conditions of the run in its loggers, which are closed whatever happens.
+    """Log the settings and conditions of the run, train, and close the loggers whatever happens.
 
     Args:
+        trainer: the run's Trainer, with its loggers and callbacks.
         module: an `ImageClassifier`; its recipe says where the run writes.
-        facts: of the run's plan, for the loggers.
-        checkpoint: to go on from; None to begin.
-        command: what was typed, for the loggers.
+        datamodule: the data.
+        facts: facts of the run's plan, for the loggers.
+        checkpoint: checkpoint to go on from; None to begin.
+        command: the command that was typed, for the loggers.
     """
     recipe = module.recipe
     conditions = {

@@ -1,4 +1,4 @@
-"""The devices of a run, chosen and checked before anything is built on them."""
+"""Chooses and checks the devices of a run before anything is built on them."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
 
 @dataclass(frozen=True)
 class Hardware:
-    """The devices of a run, here or elsewhere."""
+    """The devices of a run, on this machine or elsewhere."""
 
     accelerator: str  # cpu, cuda or mps
     per_node: int
     nodes: int
     layout: BatchLayout
-    indices: list[int] | None = None  # of the devices of a node, where they are not 0, 1, 2 ...
+    indices: list[int] | None = None  # of a node's devices; None for 0, 1, 2 ...
 
 
 def choose_hardware(
@@ -35,23 +35,23 @@ def choose_hardware(
     device_memory: float | None = None,
     lacking: list[str] | None = None,
 ) -> Hardware:
-    """Return the devices that these settings mean, and how the global batch lies over them.
+    """Return the devices that the settings of a trainer ask for, and how the global batch lies over them.
 
     Args:
         global_batch: images per optimiser step; None when nothing is trained.
-        name: the chosen trainer config, for messages.
+        name: name of the chosen trainer config, for messages.
         accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
-        devices: per node: a number, `auto`, -1 or a list of indices.
-        num_nodes: a number, or `auto`: as many as torchrun or SLURM started this on.
-        precision: one of Lightning's.
-        gpu_arch: architecture the config is written for, such as `sm_70`.
-        max_batch_per_device: images in one forward pass; more are accumulated.
+        devices: devices per node: a number, `auto` or -1 for all, or a list of indices.
+        num_nodes: a number, or `auto` for as many nodes as torchrun or SLURM has started this run on.
+        precision: one of `PRECISIONS`.
+        gpu_arch: GPU architecture for which the config is written, such as `sm_70`.
+        max_batch_per_device: images in one forward pass; a larger share of the batch is accumulated over several.
         oversubscribe: allow more CPU processes than cores.
-        device_memory: GiB of one device, where it is not here to be asked; for the preflight.
-        lacking: a list that takes what this machine or this PyTorch build lacks; without it, that is an error.
+        device_memory: GiB of one device, for a preflight on a machine without such a device.
+        lacking: a list to which messages about what this machine or PyTorch build lacks are added; None to raise them.
 
     Raises:
-        SettingError: a setting that does not fit, or what is lacking.
+        SettingError: a setting does not fit, or, without `lacking`, this machine or PyTorch build lacks something.
     """
     check_choice("trainer.precision", precision, PRECISIONS)
     if device_memory is not None:

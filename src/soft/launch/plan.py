@@ -1,7 +1,7 @@
-"""The plan of a run: what its recipe comes to on its hardware, and what stands against it.
+"""Plans a run: works out what its recipe means on its hardware, and what prevents it.
 
-`plan_run` makes it once, before anything is trained. A launch prints it, refuses what cannot run and logs its facts. A
-preflight makes it for hardware and data that need not be here, and prints all of it.
+`plan_run` makes the plan once, before anything is trained. A launch prints the plan, refuses what cannot run and logs
+its facts. A preflight plans for hardware and data that need not be on this machine, and prints all of the plan.
 """
 
 import inspect
@@ -29,25 +29,25 @@ from soft.monitoring.wandb_logger import resolve_wandb_mode, wandb_server
 from soft.training.length import Length, training_length
 from soft.training.optim import scaled_lr
 
-# A launch on CPUs does without the estimate of memory for smaller models: it would take most of their start.
+# A launch on CPUs estimates no memory for models smaller than this, since that would take most of the start.
 SMALL_MODEL = 5e6  # parameters
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one process and its folder need, and have. None stands for what is not known."""
+    """What one process and the run's folder need and have; None stands for what is not known."""
 
     memory: MemoryEstimate | None
     device_memory: int | None  # bytes
     checkpoint: int  # bytes of one
     checkpoints: int  # how many are there at the same time
     disk_free: int  # bytes
-    wandb: str  # what becomes of its logs
+    wandb: str  # what happens to W&B's logs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does, and what stands against it."""
+    """Plan of a run: what it does, and the findings that prevent it or that the user should know."""
 
     model: str
     params: int
@@ -55,11 +55,11 @@ class Plan:
     data: str
     img_size: tuple[int, int]  # height, width
     num_classes: int
-    train_images: int | None  # None where the data is not here
+    train_images: int | None  # None if the data is not on this machine, and no number is expected
     val_images: int | None
     notes: list[str]
     hardware: Hardware
-    trainer: str  # the chosen trainer config
+    trainer: str  # name of the chosen trainer config
     precision: str
     gpu_arch: str | None
     lr: float  # at a global batch of `REFERENCE_BATCH`
@@ -82,18 +82,18 @@ class Plan:
 
     @property
     def ranks(self) -> list[RankPlan]:
-        """Return what each process does."""
+        """Return the plan of each process."""
         hardware = self.hardware
         return plan_ranks(hardware.layout, hardware.per_node, hardware.accelerator, hardware.indices)
 
     @property
     def exit_code(self) -> int:
-        """Return 2 if the recipe cannot run as it stands, and 0 also where only this machine lacks something for it."""
+        """Return 2 if the recipe cannot run as it stands, else 0, even if this machine lacks something for it."""
         return 2 if any(finding.kind == "error" for finding in self.findings) else 0
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return what follows from the recipe and the machine, by name: for result.json and the loggers."""
+        """Return named facts that follow from the recipe and the machine, for result.json and the loggers."""
         memory = self.resources.memory
         return {
             "params": self.params,
@@ -130,14 +130,14 @@ def plan_run(
 
     Args:
         recipe: the resolved configuration, in plain containers.
-        trainer_name: the chosen trainer config.
-        datamodule: the data, which is read here.
-        build: makes the module from (number of classes, batch layout, length).
-        folder: where the run writes.
-        rehearse: plan a run whose hardware and data need not be here; what is missing becomes a finding.
+        trainer_name: name of the chosen trainer config.
+        datamodule: the data, which is set up here.
+        build: function that makes the module from (number of classes, batch layout, length).
+        folder: folder in which the run writes.
+        rehearse: plan for hardware and data that need not be on this machine; what is missing becomes a finding.
 
     Raises:
-        SettingError: a setting that does not fit. Without `rehearse`, also what this machine lacks.
+        SettingError: a setting does not fit, or, without `rehearse`, this machine lacks something.
     """
     findings: list[Finding] = []
     settings = recipe["trainer"]
@@ -204,7 +204,10 @@ def _refuse_missing(findings: list[Finding]) -> None:
 def _read_data(
     datamodule: LightningDataModule, settings: Mapping[str, object], findings: list[Finding], rehearse: bool
 ) -> tuple[int, int | None, int | None]:
-    """Return (classes, training images, validation images): counted, else expected, else None."""
+    """Return (classes, training images, validation images).
+
+    Images are counted. In a rehearsal without the data, their numbers are the expected ones, or None.
+    """
     if not rehearse:
         datamodule.prepare_data()
         datamodule.setup("fit")
@@ -238,8 +241,8 @@ def _find_resources(
     findings: list[Finding],
     rehearse: bool,
 ) -> Resources:
-    """Return what the run needs and has; what does not suffice is added to `findings`."""
-    if rank_zero_only.rank:  # the first rank reports for all
+    """Return what the run needs and has; add to `findings` what does not suffice."""
+    if rank_zero_only.rank:  # rank 0 reports for all ranks
         return Resources(None, None, 0, 0, 0, wandb)
     available = device_memory(hardware.accelerator, hardware.per_node, recipe["trainer"]["device_memory"])
     memory, parameters = None, sum(parameter.numel() for parameter in module.model.parameters())
@@ -247,7 +250,7 @@ def _find_resources(
         memory = _estimate_memory(recipe, hardware, datamodule, module, available, findings)
     callbacks = recipe["callbacks"].values()
     kept = sum(max(1, c.get("save_top_k") or 1) for c in callbacks if c["_target_"].endswith("Checkpoint"))
-    count = 2 * kept  # beside each one there is its successor, or its predecessor
+    count = 2 * kept  # each one can exist together with its successor or its predecessor
     size = memory.checkpoint if memory else 4 * _bytes(module.model)  # weights, averages and two moments
     free, notes = check_disk(folder, size * count)
     findings += notes
@@ -273,7 +276,7 @@ def _estimate_memory(
                 gpu=hardware.accelerator == "cuda",
                 ddp=hardware.layout.devices > 1,
             )
-    except Exception as error:  # an operation without a shape function can raise anything; training does without it
+    except Exception as error:  # an operation without a shape function can raise anything, and still be trained
         text = f"The memory of a step is not known: {type(error).__name__}: {error}"
         findings.append(Finding("warning", text.split("\n")[0]))
         return None
@@ -286,7 +289,7 @@ def _bytes(model: nn.Module) -> int:
 
 
 def _check_wandb(settings: Mapping[str, object] | None, findings: list[Finding]) -> str:
-    """Return what becomes of W&B's logs; a missing key or a server that does not answer is added to `findings`."""
+    """Return what happens to W&B's logs; add a missing key or a server that does not answer to `findings`."""
     if settings is None:
         return "off"
     try:

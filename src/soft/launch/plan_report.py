@@ -1,4 +1,4 @@
-"""Shows the plan of a run to a person: in a few lines at a launch, and all of it in a preflight."""
+"""Prints the plan of a run: a few lines of it at a launch, all of it in a preflight."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from soft.training.optim import REFERENCE_BATCH
 WIDTH = 80
 _HEADINGS = {
     "error": ("The recipe cannot run as it stands", "bold red"),
-    "missing": ("Missing on this machine: a launch here would be refused, or fetch it", "bold yellow"),
+    "missing": ("Missing on this machine: a launch here fetches it, or is refused", "bold yellow"),
     "warning": ("Warnings", "bold yellow"),
 }
 _PASSES_SHOWN = 2
@@ -28,10 +28,12 @@ _PASSES_SHOWN = 2
 
 @rank_zero_only
 def print_plan(plan: Plan, notes: Sequence[str] = (), mask: Callable[[str], str] = str) -> None:
-    """Print what a run is about to do, one fact a line, and then the notes.
+    """Print what a run is about to do, one fact per line, and then the notes.
 
     Args:
-        mask: takes secrets out of a text.
+        plan: the run's plan.
+        notes: further notes; empty ones are left out.
+        mask: function that removes secrets from a text.
     """
     rows = {**_common_rows(plan), "outputs": from_here(plan.folder)}
     if plan.resources.memory is None:
@@ -46,13 +48,15 @@ def print_preflight(plan: Plan, path: Path, mask: Callable[[str], str] = str) ->
     """Print all of a plan, at most 80 columns wide, and write the same to a file at `path`.
 
     Args:
-        mask: takes secrets out of a text.
+        plan: the run's plan.
+        path: the file.
+        mask: function that removes secrets from a text.
     """
     with path.open("w") as file:
         for console in (Console(highlight=False), Console(highlight=False, file=file, width=WIDTH)):
             console.width = min(console.width, WIDTH)
             for part in _parts(plan, mask):
-                # Commands and paths that are broken over lines cannot be copied, so sentences stay in one line.
+                # Sentences are not wrapped, because commands and paths in them could not be copied then.
                 console.print(part, soft_wrap=isinstance(part, Text))
 
 
@@ -128,7 +132,7 @@ def _ranks(plan: Plan) -> Table:
     for name in ("rank", "node", "local"):
         table.add_column(name, justify="right")
     table.add_column("device", no_wrap=True)
-    table.add_column("its images of the first step", no_wrap=True)
+    table.add_column("images in the first step", no_wrap=True)
     table.add_column("passes", justify="right")
     table.add_column("memory", justify="right", no_wrap=True)
     memory = plan.resources.memory

@@ -1,4 +1,4 @@
-"""A Lightning Trainer on the hardware of a run."""
+"""Creates the Lightning Trainer of a run on its hardware."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from soft.launch.hardware import Hardware, choose_hardware
 from soft.runs.checkpointing import AtomicCheckpointIO
 from soft.training.sync_batchnorm import SyncBatchNorm
 
-# Settings of the group `trainer` that say which devices there are, or that the module takes.
+# Settings of the group `trainer` that choose the devices or belong to the module, not to Lightning's Trainer.
 _OF_OTHERS = {*inspect.signature(choose_hardware).parameters, "compile", "channels_last", "max_steps"} - {"precision"}
 
 
@@ -24,12 +24,15 @@ def lightning_options(settings: Mapping[str, object]) -> dict[str, object]:
 
 
 def choose_devices(name: str, settings: Mapping[str, object], global_batch: int | None = None) -> Hardware:
-    """Return the hardware that the settings of the group `trainer` mean, for processes started as they say.
+    """Return the hardware that the settings of the group `trainer` ask for.
 
     Args:
-        name: the chosen trainer config, for messages.
-        settings: of that group.
+        name: name of the chosen trainer config, for messages.
+        settings: the settings of that group.
         global_batch: images per optimiser step; None when nothing is trained.
+
+    Raises:
+        SettingError: a setting does not fit, or the launcher has started other processes than the settings say.
     """
     names = inspect.signature(choose_hardware).parameters
     hardware = choose_hardware(global_batch, name, **{key: settings[key] for key in names if key in settings})
@@ -50,10 +53,12 @@ def create_trainer(
     """Return a Trainer on `hardware`.
 
     Args:
-        recipe: this process's configuration, which has to be that of every other rank.
-        callbacks: the run's own, the progress bar among them.
-        strategy: one of Lightning's names; `ddp` for several devices.
-        precision: one of Lightning's.
+        hardware: the devices, and the layout of the batch over them.
+        recipe: this process's configuration, which has to equal that of every other rank.
+        callbacks: the run's callbacks, the progress bar among them.
+        logger: the run's loggers.
+        strategy: Lightning's name of a strategy; `ddp` for several devices.
+        precision: Lightning's name of a precision.
         sync_batchnorm: take BatchNorm's statistics over the batches of all devices together.
         options: further arguments of `lightning.pytorch.Trainer`.
     """
@@ -77,12 +82,12 @@ def create_trainer(
         accumulate_grad_batches=hardware.layout.accumulate,
         callbacks=callbacks,
         logger=list(logger),
-        # Our samplers know their rank; Lightning's replacement pads, and loses its place on resume.
+        # Our samplers know their rank; Lightning's replacement would pad, and lose its place on resume.
         use_distributed_sampler=False,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         **options,
     )
-    # Lightning's handlers broadcast from within, and hang when all ranks get a signal; see soft.runs.signals.
+    # Lightning's signal handlers broadcast, and hang when all ranks get the signal; see soft.runs.signals.
     trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer

@@ -1,4 +1,4 @@
-"""metrics.csv, in which a run that goes on continues."""
+"""Writes metrics.csv, which a resumed run continues."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from soft.runs.writing import explain_full_disk, replace_text
 
 
 class CsvLogger(CSVLogger):
-    """Logger that writes metrics.csv in `save_dir`, row by row; unlike Lightning's, it goes on in an existing file."""
+    """Logger that writes metrics.csv in `save_dir`, row by row; unlike Lightning's, it continues an existing file."""
 
     def __init__(self, save_dir: str):
         super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=1)
@@ -29,7 +29,7 @@ class CsvLogger(CSVLogger):
 
     @rank_zero_only
     def go_on_from(self, position: Position | None) -> None:
-        """Drop the rows after `position`, which are logged again; all of them if that is None."""
+        """Drop the rows after `position`, because they will be logged again; with None, drop all rows."""
         path = Path(self.log_dir) / ExperimentWriter.NAME_METRICS_FILE
         if not path.is_file():
             return
@@ -58,7 +58,7 @@ class _Rows(ExperimentWriter):
             super().save()
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        # Lightning's empties the file first; a run that is killed just then would lose all rows.
+        # Lightning's own method empties the file first, and a run killed at that moment would lose all rows.
         path = Path(self.metrics_file_path)
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))

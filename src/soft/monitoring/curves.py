@@ -1,4 +1,4 @@
-"""curves.png: loss and top-1 over the epochs, from metrics.csv alone."""
+"""Draws curves.png, with loss and top-1 over the epochs, from metrics.csv alone."""
 
 import time
 from pathlib import Path
@@ -38,13 +38,13 @@ class Curves(Callback):
 
 
 def draw_curves(metrics: Path, picture: Path) -> bool:
-    """Draw `picture` from a metrics.csv; return False, without a picture, while that holds no validation."""
+    """Draw `picture` from a metrics.csv; return False, and draw nothing, if the file holds no validation yet."""
     if not metrics.is_file():
         return False
     series = read_metrics(metrics)
     if "val/top1" not in series:
         return False
-    # Figure alone, without pyplot: no display, no global state, safe beside any other plotting of the user's.
+    # A Figure without pyplot needs no display and no global state, so it is safe beside a user's own plots.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -70,7 +70,7 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
     best_epoch, best = max(series["val/top1"], key=lambda pair: pair[1])
     top1.scatter([best_epoch], [best], color=blue, s=60, zorder=3, label=f"best: {best:.2f} % (epoch {best_epoch:.0f})")
     top1.set(title="Validation top-1", xlabel="epoch", ylabel="top-1 accuracy (%)")
-    # The climb from chance would press the interesting part against the top.
+    # The axis starts near the lower quarter of the values: with the climb from chance, the end would look flat.
     values = sorted(value for name in ("val/top1", "val_raw/top1") for _, value in series.get(name, []))
     floor = values[len(values) // 4]
     top1.set_ylim(max(0.0, floor - 2 * (best - floor) - 1), min(100.5, best + 0.15 * (best - floor) + 0.5))

@@ -1,4 +1,4 @@
-"""Images beside the curves: what the network is trained on, and what it attends to."""
+"""Logs images beside the curves: what the network is trained on, and what it attends to."""
 
 from collections.abc import Sequence
 
@@ -14,22 +14,23 @@ from torchvision.utils import make_grid
 from soft.settings import check_whole
 from soft.studies.attention_maps import attention_layers, draw_attention_maps
 
-POINTS = ((0.5, 0.5), (0.25, 0.25))  # [x, y] of the image
-DPI = 80  # of the figures
+POINTS = ((0.5, 0.5), (0.25, 0.25))  # (x, y) as shares of the image's width and height, from its top left
+DPI = 80  # dots per inch of the figures
 
 
 class LoggedImages(Callback):
-    """Logs images/first_batch and images/attention_maps, to loggers that take images and by the first process alone.
+    """Callback that logs images/first_batch and images/attention_maps from rank 0, to loggers that take images.
 
-    The first batch is what the training step sees: augmented, erased and mixed, and shown without the normalisation.
-    The maps are of the evaluated model and always of the same validation images. Nothing is drawn, and no random number
-    taken from the training, where no logger takes images. Needs a datamodule with the `mean` and `std` of its images.
+    The first batch is shown as the training step sees it, augmented, erased and mixed, but without the normalisation.
+    The maps are those of the evaluated model, always for the same validation images. Where no logger takes images,
+    nothing is drawn. Drawing does not change the random numbers of the training. The trainer's datamodule needs the
+    `mean` and `std` of its images.
 
     Args:
-        first_batch: how many images of the first batch; 0 for none.
-        attention_images: how many validation images; 0 for none.
-        attention_every: epochs from one drawing to the next, besides those after the first and the last epoch; None for
-            these two alone.
+        first_batch: number of images of the first batch; 0 for none.
+        attention_images: number of validation images with maps; 0 for none.
+        attention_every: epochs between two drawings of the maps, which are drawn after the first and the last epoch in
+            any case; None for these two alone.
     """
 
     def __init__(self, first_batch: int = 16, attention_images: int = 4, attention_every: int | None = None):
@@ -46,7 +47,7 @@ class LoggedImages(Callback):
         self, trainer: Trainer, _: LightningModule, outputs: object, batch: tuple, index: int
     ) -> None:
         if self.first_batch and trainer.current_epoch == index == 0 and image_loggers(trainer):
-            # The training step mixes in place.
+            # The training step has mixed the images of this batch in place.
             images = _denormalise(batch[0][: self.first_batch], trainer.datamodule)
             grid = make_grid(images, nrow=int(np.ceil(np.sqrt(len(images)))), pad_value=1.0)
             log_images(trainer, "images/first_batch", [(255 * grid).byte().permute(1, 2, 0).numpy()])
@@ -79,14 +80,14 @@ class LoggedImages(Callback):
 
 
 def image_loggers(trainer: Trainer) -> list[Logger]:
-    """Those of a trainer that keep images; none on the other ranks."""
+    """Return the trainer's loggers that take images; none on ranks other than 0."""
     kinds = (WandbLogger, TensorBoardLogger)
     loggers = [logger for logger in trainer.loggers if isinstance(logger, kinds)]
     return [logger for logger in loggers if not getattr(logger, "disabled", False)] if trainer.is_global_zero else []
 
 
 def log_images(trainer: Trainer, key: str, images: Sequence[np.ndarray]) -> None:
-    """Images, uint8 (H, W, 3), under the step that Lightning gives to metrics just now."""
+    """Log images, uint8 (H, W, 3), under the step that Lightning gives to metrics at this moment."""
     step = trainer.fit_loop.epoch_loop._batches_that_stepped
     for logger in image_loggers(trainer):
         if isinstance(logger, WandbLogger):
@@ -97,7 +98,7 @@ def log_images(trainer: Trainer, key: str, images: Sequence[np.ndarray]) -> None
 
 
 def _denormalise(images: Tensor, datamodule: object) -> Tensor:
-    """Normalised images (B, 3, H, W) -> from 0 to 1, float32, on the CPU."""
+    """Return normalised images (B, 3, H, W) as pixels from 0 to 1, in float32 and on the CPU."""
     mean, std = (torch.tensor(getattr(datamodule, name))[:, None, None] for name in ("mean", "std"))
     return (images.detach().float().cpu() * std + mean).clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""What a running training shows: one rich bar on a terminal, one line per epoch elsewhere."""
+"""Shows the progress of a training: one rich bar on a terminal, one line per epoch elsewhere."""
 
 import time
 
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 
 class TrainingProgress(ProgressBar):
-    """Losses, top-1, images per second and the time left of the whole training.
+    """Progress bar with losses, top-1, images per second and the time left of the whole training.
 
     Args:
         every: seconds between lines within an epoch when the output is not a terminal.
@@ -73,7 +73,7 @@ class TrainingProgress(ProgressBar):
         self._close()
 
     def _optimiser_steps(self, trainer: Trainer, pl_module: LightningModule) -> int:
-        # Not trainer.estimated_stepping_batches: asking for it disturbs a resumed data order.
+        # trainer.estimated_stepping_batches is not used: asking for it disturbs the data order of a resumed run.
         steps = -(-trainer.num_training_batches // trainer.accumulate_grad_batches) * max(1, trainer.max_epochs)
         limit = getattr(pl_module, "max_steps", -1)
         return min(steps, limit) if limit > 0 else steps
@@ -96,7 +96,7 @@ class TrainingProgress(ProgressBar):
         done = trainer.global_step - self._first
         left = (self._last_line - self._start) / max(1, done) * (self._total - trainer.global_step)
         minutes, seconds = divmod(round(left), 60)
-        # highlight off and one print a line: log files and CI get plain text of any width.
+        # Without highlighting, markup and wrapping, log files and CI get one plain line of any length.
         self.console.print(
             f"{self._describe(trainer)}  {minutes}:{seconds:02d} left", highlight=False, soft_wrap=True, markup=False
         )

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, and the one to go on from: last.ckpt, with the one before it as previous.ckpt."""
+"""Writes checkpoints whole or not at all, and keeps the last two to go on from: last.ckpt and previous.ckpt."""
 
 import time
 from collections.abc import Callable
@@ -16,12 +16,16 @@ from soft.runs.signals import SIGNALS, stopped_by
 from soft.runs.writing import link_file, replace_file
 from soft.settings import check_number, check_whole
 
-# What a rank asks for between two steps; a signal's number is added to STOP, and the largest wins.
+# What a rank can ask for between two steps. A rank with a signal asks for STOP plus the signal's number, and the
+# largest request of all ranks is followed.
 GO_ON, SAVE, STOP = 0, 1, 2
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, and reads tensors and plain containers only: nothing is executed."""
+    """Checkpoint IO that writes a file whole or not at all, and never executes what it reads.
+
+    It reads tensors and plain containers only.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         replace_file(Path(path), lambda file: torch.save(checkpoint, file))
@@ -31,23 +35,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except Exception as error:  # an unpickler in the middle of arbitrary bytes can raise anything
+        except Exception as error:  # on arbitrary bytes, unpickling can raise anything
             raise SettingError(
                 f"{path} was not loaded: it is damaged, cut short or no checkpoint ({type(error).__name__})."
             ) from error
 
 
 class LastCheckpoint(Callback):
-    """Keeps last.ckpt and previous.ckpt: at the end of every epoch, in between by time or steps, and on a signal.
+    """Callback that writes last.ckpt and keeps the one before it as previous.ckpt.
 
-    All are written between two optimiser steps, when everything before has been logged. On a signal (see
-    `soft.runs.signals`) every rank stops at the same step, after the checkpoint; so it does within a validation,
-    which the resumed run then does again.
+    It writes at the end of every epoch, within an epoch by time or by steps, and on a signal, always between two
+    optimiser steps and when everything before has been logged. On a signal (see `soft.runs.signals`) every rank writes
+    the checkpoint and stops at the same step. A signal also ends a validation, which the resumed run repeats.
 
     Args:
-        dirpath: the folder for both.
-        every_n_minutes: minutes between two of them within an epoch; None for no limit.
-        every_n_train_steps: optimiser steps between two of them within an epoch; None for no limit.
+        dirpath: folder of both files.
+        every_n_minutes: minutes between two checkpoints within an epoch; None: no checkpoints by time.
+        every_n_train_steps: optimiser steps between two checkpoints within an epoch; None: no checkpoints by steps.
     """
 
     def __init__(self, dirpath: str, every_n_minutes: float | None = 10.0, every_n_train_steps: int | None = None):
@@ -60,7 +64,7 @@ class LastCheckpoint(Callback):
         self.every_n_train_steps = every_n_train_steps
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # The paths in ModelCheckpoint's state are absolute; in a folder that has moved it would forget its best value.
+        # The paths in ModelCheckpoint's state are absolute; if the folder has moved, it would forget its best value.
         new = str(self.dirpath.resolve())
         for state in checkpoint["callbacks"].values():
             old, best = state.get("dirpath"), state.get("best_model_path")
@@ -71,7 +75,7 @@ class LastCheckpoint(Callback):
             state["best_k_models"] = {path.replace(old, new): value for path, value in state["best_k_models"].items()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Messages between ranks go over the CPU, so that no step waits for an accelerator.
+        # The ranks exchange requests over the CPU, so that no step waits for an accelerator.
         self._ranks = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
         self._saved = current_position(trainer)
         self._time = time.monotonic()
@@ -85,7 +89,7 @@ class LastCheckpoint(Callback):
             self._obey(trainer, self._agree(SIGNALS.received + STOP if SIGNALS.received else self._due(trainer)))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Ranks may differ by a batch, and only batches that all of them have can be agreed in.
+        # Ranks may differ by a batch, and they can agree only before batches that all of them have.
         self._shared_batches = 0 if trainer.sanity_checking else -self._agree(-int(sum(trainer.num_val_batches)))
 
     def on_validation_batch_start(
@@ -103,22 +107,22 @@ class LastCheckpoint(Callback):
         by_steps = self.every_n_train_steps and position.global_step % self.every_n_train_steps == 0
         return SAVE if position.step and (by_time or by_steps) else GO_ON
 
-    def _agree(self, word: int) -> int:
-        """The largest word over the ranks."""
+    def _agree(self, request: int) -> int:
+        """Return the largest request of all ranks."""
         if self._ranks is None:
-            return word
-        words = torch.tensor(word)
-        dist.all_reduce(words, dist.ReduceOp.MAX, group=self._ranks)
-        return int(words)
+            return request
+        largest = torch.tensor(request)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self._ranks)
+        return int(largest)
 
-    def _obey(self, trainer: Trainer, word: int) -> None:
-        if word != GO_ON:
+    def _obey(self, trainer: Trainer, request: int) -> None:
+        if request != GO_ON:
             self._save(trainer)
-        if word > STOP:
-            raise stopped_by(trainer, word - STOP)
+        if request > STOP:
+            raise stopped_by(trainer, request - STOP)
 
     def _save(self, trainer: Trainer) -> None:
-        """Write last.ckpt, if anything has happened since."""
+        """Write last.ckpt, unless the last one written holds the same position."""
         position = current_position(trainer)
         if position == self._saved:
             return

@@ -1,8 +1,8 @@
-"""Where a training stands, and the counters from which Lightning goes on there.
+"""The point that a training has reached, and the counters with which Lightning goes on from there.
 
-Lightning's own counters depend on the hook that a checkpoint was written in, and some moments cannot be resumed from
-them: after the last batch of an epoch it skips the validation that is due. So a checkpoint of ours says where the
-training stands, and the counters are made from that, for the machine that goes on.
+Lightning's own counters depend on the hook in which a checkpoint was written, and do not allow resuming at every
+moment: after the last batch of an epoch, for example, Lightning skips the validation that is due. So our checkpoints
+hold the position of the training, from which the counters are computed for the machine on which it goes on.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from soft.hardware.layout import BatchLayout
 
 @dataclass(frozen=True)
 class Position:
-    """A moment between two optimiser steps, with everything before it done and logged.
+    """A moment between two optimiser steps, when everything before it is done and logged.
 
     Attributes:
-        epoch: epochs done.
-        step: optimiser steps done of the next one.
-        batch: batches of one device done of it, `step` times the accumulated ones.
-        validating: these steps are to be validated next.
-        global_step: optimiser steps since the start, skipped ones included.
+        epoch: number of finished epochs.
+        step: optimiser steps done in the epoch after them.
+        batch: batches that each device has processed in that epoch: `step` times the number of accumulated batches.
+        validating: whether the validation after these steps comes next.
+        global_step: optimiser steps since the start of the training, skipped ones included.
     """
 
     epoch: int
@@ -37,15 +37,18 @@ class Position:
         return f"epoch {self.epoch + 1}" + (f" after {self.step} of its steps" if self.step else "")
 
     def keeps(self, row: Mapping[str, str]) -> bool:
-        """Whether a row of metrics.csv was logged before this position."""
+        """Return whether a row of metrics.csv was logged before this position."""
         step = int(row["step"])
-        # The validation and the end of an epoch are logged under the epoch's last step, whose own row has a rate.
+        # Validation and end of an epoch are logged under the epoch's last step, and only the step's own row has an lr.
         due = self.validating and step == self.global_step - 1 and not row.get("lr")
         return step < self.global_step and not due
 
 
 def current_position(trainer: Trainer) -> Position:
-    """Where `trainer` stands: for hooks between the start of a batch, or of a validation, and the end of training."""
+    """Return the position that `trainer` has reached.
+
+    It is right in hooks between the start of a batch, or of a validation, and the end of training.
+    """
     epochs = trainer.fit_loop.epoch_progress.current
     if epochs.processed == epochs.started:  # between epochs
         return Position(epochs.processed, 0, 0, False, trainer.global_step)
@@ -55,16 +58,22 @@ def current_position(trainer: Trainer) -> Position:
 
 
 def describe_position(position: Position, layout: BatchLayout) -> dict[str, object]:
-    """Plain values to keep in a checkpoint, for `read_position`."""
+    """Return plain values to keep in a checkpoint, from which `read_position` restores the position."""
     return {**asdict(position), "layout": asdict(layout)}
 
 
 def read_position(
     saved: Mapping[str, object], layout: BatchLayout | None = None, steps_per_epoch: int | None = None
 ) -> Position:
-    """The position in a checkpoint, for a run that lays the batch out as `layout`: after the same images.
+    """Return the position in a checkpoint for a run with batch layout `layout`: the position after the same images.
 
-    Where another global batch leaves part of a step, that part is trained on again.
+    If the run has another global batch, these images may end within a step; that step is then done from its start, and
+    some of its images are trained on again.
+
+    Args:
+        saved: the values of `describe_position`.
+        layout: layout of the run that goes on; None for that of the checkpoint.
+        steps_per_epoch: optimiser steps in an epoch of that run; needed with a layout.
     """
     position = Position(**{name: value for name, value in saved.items() if name != "layout"})
     old = BatchLayout(**saved["layout"])
@@ -79,7 +88,7 @@ def read_position(
 
 
 def loop_state(trainer: Trainer, position: Position) -> dict[str, object]:
-    """State of Lightning's fit loop that goes on from `position`: for `checkpoint["loops"]["fit_loop"]`."""
+    """Return the state with which Lightning's fit loop goes on from `position`: `checkpoint["loops"]["fit_loop"]`."""
     begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     nothing = dict.fromkeys(begun, 0)
     epochs = dict.fromkeys(begun, position.epoch)
@@ -93,9 +102,9 @@ def loop_state(trainer: Trainer, position: Position) -> dict[str, object]:
     state["epoch_loop.batch_progress"] = _progress(batches, batches) | {"is_last_batch": position.validating}
     optimizer = state["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
     optimizer["step"] = _progress(steps, dict.fromkeys(steps, position.step))
-    # What rows are logged under; Lightning counts a step after its validation.
+    # The step under which rows are logged; Lightning counts an epoch's last step only after the validation.
     state["epoch_loop.state_dict"] = {"_batches_that_stepped": position.global_step - position.validating}
-    # A validation that stopped within its first batch is the one kind that Lightning starts again.
+    # Lightning starts a validation again only if it was stopped within its first batch.
     validation = _progress(begun if position.validating else nothing, nothing)
     state["epoch_loop.val_loop.batch_progress"] = validation | {"is_last_batch": False}
     return state

@@ -1,7 +1,7 @@
-"""SIGTERM, SIGINT and SIGUSR1 end a run cleanly: after a checkpoint while it trains, at once before that.
+"""Ends a run cleanly on SIGTERM, SIGINT and SIGUSR1: after a checkpoint while it trains, at once before that.
 
-Lightning's handler broadcasts from within itself, which never returns when all ranks get the signal together. Here a
-handler only takes note; the ranks agree between two steps (`soft.runs.checkpointing.LastCheckpoint`).
+Lightning's signal handlers broadcast to the other ranks, and hang when all ranks get the signal together. Here a
+handler only notes the signal, and the ranks agree between two steps (`soft.runs.checkpointing.LastCheckpoint`).
 """
 
 import logging
@@ -23,7 +23,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR
 
 
 class Stopped(SystemExit):
-    """The run ends because of signal `number`; the exit code is 128 + number, as shells have it."""
+    """Exit of a run because of signal `number`; the exit code is 128 + number, as shells have it."""
 
     def __init__(self, number: int):
         super().__init__(128 + number)
@@ -31,16 +31,19 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """What arrived, and whether it can wait for a checkpoint. One per process, as handlers are."""
+    """The signal that has arrived, and whether it can wait for a checkpoint.
+
+    A process has one instance, `SIGNALS`, because handlers belong to the process.
+    """
 
     def __init__(self) -> None:
-        self.received = 0  # number of the first signal; 0: none yet
+        self.received = 0  # number of the first signal that arrived; 0: none yet
         self._process = 0
         self._trainer: Trainer | None = None
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Handle the signals within; elsewhere than in the main thread Python allows no handlers."""
+        """Handle signals within this context; do nothing outside the main thread, where Python allows no handlers."""
         self.received, self._process, self._trainer = 0, os.getpid(), None
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -53,11 +56,11 @@ class StopSignals:
                 signal.signal(number, handler)
 
     def wait_for_checkpoint(self, trainer: Trainer | None) -> None:
-        """From now on a signal waits for `trainer` to ask for `received`; None: it ends the process again."""
+        """Let a signal wait until `trainer` asks for `received`; with None, let it end the process at once again."""
         self._trainer = trainer
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a forked loader worker: its parent knows what to do
+        if os.getpid() != self._process:  # a forked loader worker, which leaves the signal to its parent
             return
         if self._trainer is None:
             self.received = number
@@ -65,7 +68,7 @@ class StopSignals:
         if self.received and number == signal.SIGINT:
             os._exit(128 + number)
         if not self.received and self._trainer.is_global_zero:
-            # Not print, which must not be entered twice.
+            # print is not used, because a handler may interrupt a print, and print must not be entered twice.
             again = " Again: stop now." if number == signal.SIGINT else ""
             text = f"\n{signal.Signals(number).name}: stopping after this step, with a checkpoint.{again}\n"
             with suppress(OSError):
@@ -77,18 +80,21 @@ SIGNALS = StopSignals()
 
 
 def stopped_by(trainer: Trainer, number: int) -> Stopped:
-    """The exception that ends this rank after its checkpoint; the first one asks SLURM to run the job again."""
+    """Return the exception that ends this rank after its checkpoint.
+
+    On SIGUSR1, rank 0 also puts the SLURM job back into its queue.
+    """
     if number == getattr(signal, "SIGUSR1", None) and trainer.is_global_zero:
         requeue()
     stopped = Stopped(number)
-    # Lightning kills a job in which a rank that it started fails, and here none did.
+    # Lightning kills a job if a rank that it started fails. This rank has not failed, so its exit code is 0.
     if trainer.global_rank and isinstance(trainer.strategy.cluster_environment, LightningEnvironment):
         stopped.code = 0
     return stopped
 
 
 def requeue() -> None:
-    """Put this SLURM job back into its queue; elsewhere nothing happens."""
+    """Put this SLURM job back into its queue; do nothing outside SLURM."""
     job = slurm_job()
     if job is None:
         return
@@ -104,7 +110,7 @@ def requeue() -> None:
 
 
 def slurm_job() -> str | None:
-    """This job's number as `scontrol` takes it: 12, or 12_3 for a task of an array."""
+    """Return this job's number as `scontrol` takes it: 12, or 12_3 for a task of an array; None outside SLURM."""
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '0')}"
     return os.environ.get("SLURM_JOB_ID")

@@ -1,4 +1,4 @@
-"""Files of a run, written whole or not at all; a full disk ends in a sentence."""
+"""Writes files of a run whole or not at all, and says in a sentence when the disk is full."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ _NO_ROOM = {
 
 @contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
-    """Turns the error of a write to `path` that found no room into a RunError that says what to do."""
+    """Turn the error of a write to `path` that found no room on the disk into a RunError that says what to do."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -36,12 +36,12 @@ def explain_full_disk(path: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Replace `path` by what `write` writes: whoever reads it finds the old content or the new, never a part.
+    """Replace `path` by what `write` writes; a reader finds the old content or the new, never a part.
 
-    The content goes to a neighbour with a fixed name, is forced to the disk, and takes the place of `path` by renaming.
+    The content is written to a file beside `path` with a fixed name, forced to the disk, and renamed to `path`.
 
     Raises:
-        RunError: there is no room; `path` is as it was.
+        RunError: there is no room on the disk; `path` is unchanged.
     """
     partial = path.with_name(f".{path.name}.partial")
     with explain_full_disk(path):
@@ -59,12 +59,12 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """`replace_file` for a text."""
+    """Replace `path` by a text file, as `replace_file` does."""
     replace_file(path, lambda file: file.write(text.encode()))
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Make `target` a second name of `source`'s content, in place of what it was; a copy where links are not known."""
+    """Replace `target` by a hard link to `source`, or by a copy where the file system has no links."""
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -76,7 +76,7 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def _force_folder(folder: Path) -> None:
-    # A rename lasts through a power cut once the folder's entry is on the disk; not every file system can do that.
+    # A rename survives a power cut only when the folder itself is on the disk; some file systems cannot force that.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

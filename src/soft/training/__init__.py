@@ -1,1 +1,1 @@
-"""Training SOFT with Lightning: the module, the optimiser and schedule, callbacks, loggers."""
+"""Training of SOFT with Lightning: the module, its optimiser and schedule, and what guards its steps."""

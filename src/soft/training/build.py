@@ -1,4 +1,4 @@
-"""Builds what is trained from a recipe."""
+"""Builds the module that a recipe trains."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from soft.models.factory import create_from_config
 from soft.training.length import Length
 from soft.training.module import ImageClassifier
 
-_SIDE_NODES = ("recipe",)  # older recipes keep values for other groups there
+_SIDE_NODES = ("recipe",)  # a node in which older recipes keep values for other groups
 
 
 def build_module(
@@ -19,12 +19,12 @@ def build_module(
     layout: BatchLayout,
     length: Length | None,
 ) -> ImageClassifier:
-    """Return the module that a recipe trains.
+    """Build the module that a recipe trains.
 
     Args:
         recipe: the resolved configuration, in plain containers: its groups `model`, `optimizer`, `schedule`, `ema` and
             `trainer`, its `seed` and `max_nonfinite_steps`.
-        augment: what happens to training images.
+        augment: augmentation of the training images.
         img_size: pixels, or (height, width).
         layout: how the global batch lies over devices and accumulated passes.
         length: of the training; None where it is not known, because the data is not here.

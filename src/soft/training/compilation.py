@@ -1,4 +1,4 @@
-"""torch.compile as a setting."""
+"""Compiles the model for training steps, as the setting trainer.compile says."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,14 @@ MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagrap
 
 
 def compiled_call(model: nn.Module, how: bool | str | None) -> Callable[[Tensor], Tensor]:
-    """What to call instead of `model` in training: the model itself, or its compiled form.
+    """Return the function that a training step calls: the model itself, or its compiled form.
 
-    A function and no module: the model keeps its parameter names, so checkpoints are the same either way, and every
-    other use of it runs as without.
+    A function is returned instead of a module, so that the model keeps its parameter names. Checkpoints are then the
+    same with and without compilation, and every other use of the model stays uncompiled.
 
     Args:
-        how: null or false for the model itself, true for torch.compile's defaults, else one of its modes or backends.
+        model: images (B, 3, H, W) -> logits (B, num_classes).
+        how: None or False for the model itself, True for torch.compile's defaults, else one of its modes or backends.
 
     Raises:
         SettingError: `how` is none of these.

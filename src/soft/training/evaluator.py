@@ -1,4 +1,4 @@
-"""Validation metrics of a classifier, during training and on their own."""
+"""Computes the validation metrics of a classifier, during training and on their own."""
 
 import time
 
@@ -10,14 +10,14 @@ from torchmetrics.classification import MulticlassAccuracy
 
 
 class ImageEvaluator(LightningModule):
-    """Logs val/loss (cross-entropy in nats), val/top1 and val/top5 (percent) of `model` over all validation images.
+    """Module that logs val/loss (cross-entropy in nats), val/top1 and val/top5 (percent) over all validation images.
 
     Args:
         model: classifier, images (B, 3, H, W) -> logits (B, num_classes).
 
     Attributes:
-        images: how many images the last metrics are about, over all devices; unreadable files are not among them.
-        images_per_second: of the last validation.
+        images: number of images in the last validation, over all devices; unreadable files are not counted.
+        images_per_second: speed of the last validation, over all devices.
     """
 
     def __init__(self, model: nn.Module):
@@ -30,26 +30,26 @@ class ImageEvaluator(LightningModule):
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model whose val/* metrics are reported."""
+        """Return the model whose val/* metrics are reported."""
         return self.model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits of the evaluated model (B, num_classes)."""
+        """Return the evaluated model's logits (B, num_classes) for images (B, 3, H, W)."""
         return self.evaluated_model(images)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
         self.count.update(len(labels))
-        if len(labels):  # none of a small last batch may have been readable
+        if len(labels):  # the last batch is empty if none of its images could be read
             update_metrics(self.metrics, self.evaluated_model(images), labels)
-        # From the end of the first batch, so that starting the loader does not count.
+        # The speed is measured from the end of the first batch, so that starting the loader does not count.
         if batch_idx == 0:
             self._start, self._images = time.perf_counter(), 0
         else:
             self._images += len(labels) * self.trainer.world_size
 
     def on_validation_epoch_end(self) -> None:
-        # On every rank, whatever its share: this gathers. Reading a value also waits for an accelerator to finish.
+        # compute() gathers over the ranks, so every rank calls it. Reading the value waits for an accelerator.
         self.metrics["loss"].compute().item()
         if self._images:
             self.images_per_second = self._images / (time.perf_counter() - self._start)
@@ -58,15 +58,18 @@ class ImageEvaluator(LightningModule):
         self.log_metrics("val", self.metrics)
 
     def log_metrics(self, prefix: str, metrics: MetricCollection) -> None:
-        """Logs what `metrics` gathered, top-k in percent, and empties it."""
+        """Log what `metrics` has gathered as `prefix`/NAME, with top-k in percent, and reset it."""
         for name, value in metrics.compute().items():
             self.log(f"{prefix}/{name}", 100 * value if name.startswith("top") else value, prog_bar=prefix == "val")
         metrics.reset()
 
 
 def validation_metrics(num_classes: int) -> MetricCollection:
-    """Loss, top-1 and top-5 (or fewer, with fewer classes) that add up exactly over ranks and uneven batches."""
-    classes = max(2, num_classes)  # torchmetrics' least
+    """Return metrics for loss, top-1 and top-5 that add up exactly over ranks and uneven batches.
+
+    With fewer than five classes, the last one is top-k over all classes.
+    """
+    classes = max(2, num_classes)  # torchmetrics takes no fewer
     top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
     return MetricCollection(
         {"loss": MeanMetric(), "top1": MulticlassAccuracy(classes, average="micro"), "top5": top5}, compute_groups=False
@@ -74,7 +77,7 @@ def validation_metrics(num_classes: int) -> MetricCollection:
 
 
 def update_metrics(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
-    """Adds a batch: logits (B, num_classes), labels (B,)."""
+    """Add a batch to `metrics`: logits (B, num_classes), labels (B,)."""
     logits = logits.float()
     metrics["loss"].update(torch.nn.functional.cross_entropy(logits, labels), weight=len(labels))
     metrics["top1"].update(logits, labels)

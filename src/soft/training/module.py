@@ -23,31 +23,32 @@ from soft.training.optim import build_optimizer, build_scheduler, fuse_step, kee
 
 
 class ImageClassifier(ImageEvaluator):
-    """Trains `model` on (images, labels) batches.
+    """Module that trains `model` on (images, labels) batches.
 
-    Logs train/loss, lr, grad_norm and, in percent, val/top1 and val/top5: of the averaged weights when there are any,
-    with the raw ones beside them as val_raw/*. All randomness of a step follows from (seed, epoch, batch, rank), so a
-    resumed run draws what the uninterrupted one would have drawn. A step whose loss or gradient is not finite is
-    skipped: it counts as a step of the schedule and changes neither weights nor averages.
+    It logs train/loss, lr, grad_norm and, in percent, val/top1 and val/top5. These are the metrics of the averaged
+    weights when there is an average; those of the raw weights are then logged as val_raw/*. All randomness of a step
+    follows from (seed, epoch, batch, rank), so a resumed run draws what the uninterrupted one would have drawn. A step
+    whose loss or gradient is not finite is skipped: it counts as a step of the schedule, and changes neither weights
+    nor averages.
 
     Args:
         model: classifier, images (B, 3, H, W) -> logits (B, num_classes).
-        augment: for its mixup, cutmix and label smoothing.
+        augment: augmentation, whose mixup, cutmix and label smoothing are applied here.
         optimizer: arguments of `build_optimizer`.
         schedule: arguments of `build_scheduler`.
         layout: how the global batch lies over devices and accumulated passes.
         steps_per_epoch: optimiser steps in an epoch.
-        ema_decay: decay of the weights' moving average per step; 0 for none.
+        ema_decay: decay of the weights' moving average per step; 0 keeps no average.
         ema_warmup: let the decay rise from 0 at the start, for runs shorter than 1 / (1 - decay) steps.
         validate_raw: validate the raw weights too, when there is an average.
-        seed: of everything random in training.
-        max_steps: optimiser steps after which to stop, like at the end of an epoch; -1 for no limit.
+        seed: seed of everything random in training.
+        max_steps: optimiser steps after which to stop, as at the end of an epoch; -1 for no limit.
         max_nonfinite_steps: steps in a row with a non-finite loss or gradient after which training stops.
-        recipe: plain containers to keep in checkpoints, from which the model can be built again.
+        recipe: configuration in plain containers; checkpoints keep it, so that the model can be built again.
         compile: run the training step's forward pass compiled, see `compiled_call`; validation is never compiled, so
             that it gives what an evaluation of the checkpoint gives.
         steps: optimiser steps of the training, to which the schedule is fitted; None for those of its epochs.
-        channels_last: lay convolution weights out channels-last in memory, which convolutions then follow.
+        channels_last: store convolution weights channels-last in memory, so that convolutions compute in that layout.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class ImageClassifier(ImageEvaluator):
         else:
             self.train_loss = nn.CrossEntropyLoss()
 
-        # A submodule, so that Lightning saves, moves and restores both sets of weights, and nothing is ever swapped.
+        # The average is a submodule: Lightning saves, moves and restores both sets of weights, and none is swapped.
         self.ema = None
         if ema_decay:
             self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup).requires_grad_(False)
@@ -115,7 +116,7 @@ class ImageClassifier(ImageEvaluator):
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model whose val/* metrics are reported: averaged weights if there are any."""
+        """Return the model whose val/* metrics are reported: that with averaged weights, if there is an average."""
         return self.ema.module if self.ema is not None else self.model
 
     def configure_optimizers(self) -> dict[str, object]:
@@ -129,15 +130,15 @@ class ImageClassifier(ImageEvaluator):
             scheduler.step_update(self.global_step)
 
     def on_fit_start(self) -> None:
-        # Summed over this epoch's images, and their number.
+        # The sum of the loss over this epoch's images, and the number of these images.
         dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
         self._loss = torch.zeros(2, dtype=dtype, device=self.device)
 
     def on_train_start(self) -> None:
-        fuse_step(self._optimizer)  # here, where the parameters are on their device and a checkpoint has been loaded
+        fuse_step(self._optimizer)  # by now the parameters are on their device, and a checkpoint has been loaded
         if (at := self._resumed) is not None:
             self._loss += self._resumed_loss.to(self.device)
-            # Schedules are functions of the step alone.
+            # A schedule is a function of the step alone, so the step is all that has to be restored.
             if self._schedule_per_epoch:
                 self._scheduler.step(at.epoch + at.validating)
             else:
@@ -148,7 +149,7 @@ class ImageClassifier(ImageEvaluator):
         self._shorten_last_epoch(done=0)
 
     def _shorten_last_epoch(self, done: int) -> None:
-        # Lightning's own max_steps ends without a validation, and does not resume between epochs.
+        # Lightning's own max_steps ends without a validation, and cannot be resumed between epochs.
         loop = self.trainer.fit_loop
         batches = (self.max_steps - self.global_step + done) * self.trainer.accumulate_grad_batches
         if 0 < batches <= loop.max_batches:
@@ -166,14 +167,14 @@ class ImageClassifier(ImageEvaluator):
         images, targets = batch
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
-        # For a report: the last one, or all of a step after one that failed.
+        # Batches for `stop_with_report`: the last one alone, or all batches of the step once a step has failed.
         self._batches = [*(self._batches if self.guard.in_a_row else []), (images, targets)]
         loss = self.train_loss(self._train_model(images), targets)
         finite = loss.detach().isfinite()
         self._loss += torch.stack([torch.where(finite, loss.detach(), 0.0), finite]) * len(images)
         self.log("train/loss", loss, on_step=True, prog_bar=True, sync_dist=True)
         self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True)
-        # Makes the gradient of an infinite loss NaN on every rank, so that all of them skip the step.
+        # The factor makes the gradient of an infinite loss NaN on every rank, so that all ranks skip the step.
         return loss * torch.where(finite, 1.0, torch.nan)
 
     def on_train_epoch_end(self) -> None:
@@ -189,12 +190,12 @@ class ImageClassifier(ImageEvaluator):
     ) -> None:
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
-        self._finite = bool(norm.isfinite())  # waits for the backward pass; the same on every rank
+        self._finite = bool(norm.isfinite())  # waits for the backward pass; every rank finds the same
         self.log("grad_norm", norm, on_step=True)
         self.log("skipped_steps", float(self.guard.skipped + (not self._finite)), on_step=True)
         if self._finite and gradient_clip_val:
             nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
-        if not self._finite and self._scaler is None:  # a float16 loss scaler skips by itself
+        if not self._finite and self._scaler is None:  # a float16 loss scaler skips the step by itself
             raise SkippedStep
 
     def optimizer_step(self, *args: object, **kwargs: object) -> None:

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is no finite number: skipped and counted, and explained when they do not end."""
+"""Skips and counts steps whose loss or gradient is not finite, and explains them when they do not end."""
 
 import logging
 from pathlib import Path
@@ -16,15 +16,21 @@ log = logging.getLogger(__name__)
 
 
 class SkippedStep(Exception):  # noqa: N818 - no error
-    """Leaves an optimiser's step before it has changed anything."""
+    """Exception that leaves an optimiser's step before the step has changed anything."""
 
 
 class NonFiniteGuard:
-    """Counts skipped steps, and undoes what their forward passes did to the model's buffers.
+    """Guard that counts skipped steps and undoes what their forward passes did to the model's buffers.
+
+    Without it, a single NaN would stay in the BatchNorm statistics for ever.
 
     Args:
-        model: the network in training; one NaN would stay in its BatchNorm statistics for ever.
-        limit: skipped steps in a row after which the run is to end.
+        model: the network in training.
+        limit: number of skipped steps in a row after which the run has to end.
+
+    Attributes:
+        skipped: number of steps skipped so far.
+        in_a_row: number of steps skipped since the last one that was taken.
     """
 
     def __init__(self, model: nn.Module, limit: int):
@@ -35,7 +41,7 @@ class NonFiniteGuard:
         self._copies: list[Tensor] = []
 
     def begin_step(self) -> None:
-        """Keep the buffers as a step's first forward pass finds them."""
+        """Copy the model's buffers before the first forward pass of a step."""
         buffers = list(self.model.buffers())
         if not self._copies:
             self._copies = [torch.empty_like(buffer) for buffer in buffers]
@@ -43,7 +49,12 @@ class NonFiniteGuard:
             torch._foreach_copy_(self._copies, buffers)
 
     def skip_step(self, trouble: bool = True) -> None:
-        """Count a step that was not taken; no `trouble` while a float16 loss scale is being found, which is normal."""
+        """Count a step that was not taken, and restore the buffers to their values before it.
+
+        Args:
+            trouble: False while a float16 loss scale is being found. Skipped steps are normal then, and do not count
+                towards the limit.
+        """
         buffers = list(self.model.buffers())
         if buffers:
             torch._foreach_copy_(buffers, self._copies)
@@ -56,16 +67,16 @@ class NonFiniteGuard:
 
 
 def stop_with_report(model: nn.Module, batches: list[tuple[Tensor, Tensor]], folder: Path, place: str) -> None:
-    """End the run on every rank: save a batch of each and the weights, and say where the numbers go wrong.
+    """End the run on every rank: save the weights and a batch of each rank, and say where the numbers go wrong.
 
     Args:
-        model: the network with the weights and gradients of the last failing step.
-        batches: (images (B, 3, H, W), targets) of the forward passes of that step on this rank.
-        folder: the run's, for nonfinite.pt.
+        model: the network, with the weights and gradients of the last step that failed.
+        batches: (images (B, 3, H, W), targets) of that step's forward passes on this rank.
+        folder: the run's folder, for nonfinite.pt.
         place: epoch and batch, for the message.
 
     Raises:
-        RunError: always, with the finding of the first rank that has one.
+        RunError: always, with the explanation of the first rank that has one.
     """
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     rank = dist.get_rank() if dist.is_initialized() else 0
@@ -79,7 +90,7 @@ def stop_with_report(model: nn.Module, batches: list[tuple[Tensor, Tensor]], fol
     findings = [finding] * ranks
     if ranks > 1:
         dist.all_gather_object(findings, finding)
-    # Gradients are those of all ranks already.
+    # Gradients are averaged over the ranks already, so any rank can explain them.
     number, finding = next(((n, f) for n, f in enumerate(findings) if f), (0, explain_gradient(model)))
     raise RunError(
         f"Stopped at {place}: loss or gradient was not finite in too many steps in a row (max_nonfinite_steps). "
@@ -90,9 +101,13 @@ def stop_with_report(model: nn.Module, batches: list[tuple[Tensor, Tensor]], fol
 
 @torch.no_grad()
 def explain_forward(model: nn.Module, images: Tensor) -> str:
-    """Where `images` first turn into something that is not finite, and how far Newton's iteration gets with them.
+    """Return a sentence that names the first layer whose output is not finite; "" if all outputs are finite.
 
-    "" if all outputs are finite.
+    It also says how far Newton's iteration converges on these images.
+
+    Args:
+        model: the network.
+        images: (B, 3, H, W).
     """
     if not images.isfinite().all():
         return "The images are not finite already."
@@ -135,8 +150,11 @@ def explain_forward(model: nn.Module, images: Tensor) -> str:
 
 
 def explain_gradient(model: nn.Module) -> str:
-    """Which of the gradients that the parameters hold is the first, in the order of the backward pass, to go wrong."""
+    """Return a sentence that names the first parameter, in the order of the backward pass, with a non-finite gradient.
+
+    The gradients are those that the parameters hold.
+    """
     wrong = [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     if not wrong:
         return "The last batch gives finite numbers when it is repeated."
-    return f"All layers' outputs are finite; going backwards, the first gradient that is not is {wrong[-1]}'s."
+    return f"All layers' outputs are finite; in the backward pass, the first non-finite gradient is {wrong[-1]}'s."

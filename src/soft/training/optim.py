@@ -1,4 +1,4 @@
-"""Optimiser and schedule of the recipe, built by timm."""
+"""Builds the recipe's optimiser and schedule with timm."""
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -9,27 +9,33 @@ from torch import nn
 from soft.errors import SettingError
 from soft.settings import check_choice, check_flag, check_number, check_whole
 
-SMALLEST_LR = 1e-12
-REFERENCE_BATCH = 1024  # the batch that the recipe's learning rates are written for
+MIN_LR = 1e-12
+REFERENCE_BATCH = 1024  # the global batch for which a recipe states its learning rates
 
 
 def scaled_lr(lr: float, global_batch: int) -> float:
-    """The linear rule: lr · batch / 1024."""
+    """Return the learning rate at a global batch, by the linear rule: lr · batch / 1024."""
     return lr * global_batch / REFERENCE_BATCH
 
 
 def build_optimizer(
     model: nn.Module, global_batch: int, opt: str, lr: float, **options: object
 ) -> torch.optim.Optimizer:
-    """timm optimiser `opt` over the recipe's parameter groups, at the scaled learning rate.
+    """Build timm's optimiser `opt` over the recipe's parameter groups, at the scaled learning rate.
 
-    Biases, 1-D parameters and what `model.no_weight_decay()` names have no weight decay.
+    Biases, 1-D parameters and the parameters that `model.no_weight_decay()` names have no weight decay.
 
     Args:
+        model: the network whose parameters are trained.
+        global_batch: images in an optimiser step.
+        opt: timm's name of the optimiser.
         lr: learning rate at a global batch of 1024.
         options: further arguments of that optimiser, such as `weight_decay`, `betas`, `momentum`, `layer_decay`.
+
+    Raises:
+        SettingError: an unknown optimiser, or a setting that it does not take.
     """
-    check_number("optimizer.lr", lr, low=SMALLEST_LR)
+    check_number("optimizer.lr", lr, low=MIN_LR)
     for key in ("weight_decay", "eps", "momentum"):
         if options.get(key) is not None:
             check_number(f"optimizer.{key}", options[key], low=0)
@@ -42,10 +48,11 @@ def build_optimizer(
 
 
 def fuse_step(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Lets an optimiser that can, such as AdamW, update parameters on a CPU in one pass over memory each.
+    """Choose the fused step for parameters on a CPU, if the optimiser has one, as AdamW does; return the optimiser.
 
-    PyTorch chooses so by itself on no device; its loop of single operations takes five times as long. Elsewhere its
-    choice is fast, and a fused step would not go with clipping under float16.
+    The fused step updates a parameter in one pass over memory. PyTorch never chooses it by itself, and its own loop of
+    single operations takes five times as long on a CPU. On other devices PyTorch's choice is fast, and a fused step
+    cannot be combined with gradient clipping in float16.
     """
     for group in optimizer.param_groups:
         chosen = group.get("fused", False) is not None or group.get("foreach") is not None
@@ -55,10 +62,10 @@ def fuse_step(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 def keep_settings(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
-    """Change a saved state so that `optimizer` keeps its own rates and options when it is loaded.
+    """Change a saved state in place, so that `optimizer` keeps its own rates and options when it loads the state.
 
     Raises:
-        SettingError: the state is of other parameter groups.
+        SettingError: the state has other parameter groups than the optimiser.
     """
     own = optimizer.state_dict()["param_groups"]
     saved = state["param_groups"]
@@ -67,7 +74,7 @@ def keep_settings(optimizer: torch.optim.Optimizer, state: dict[str, object]) ->
             "The checkpoint's optimizer has other parameter groups than this one; resume with the model.*, "
             "optimizer.opt, optimizer.weight_decay and optimizer.layer_decay that it was trained with."
         )
-    # Some optimisers of timm count their steps there.
+    # What only the saved groups hold is kept, because some optimisers of timm count their steps there.
     state["param_groups"] = [{**theirs, **ours} for theirs, ours in zip(saved, own, strict=True)]
 
 
@@ -83,15 +90,24 @@ def build_scheduler(
     per_epoch: bool = False,
     steps: int | None = None,
 ) -> Scheduler:
-    """Build timm's schedule over `epochs`, of which the first `warmup_epochs` rise linearly from `warmup_lr`.
+    """Build timm's schedule over `epochs`; in the first `warmup_epochs` the rate rises linearly from `warmup_lr`.
 
     Args:
+        optimizer: the optimiser whose rate is set.
+        global_batch: images in an optimiser step.
+        steps_per_epoch: optimiser steps in an epoch.
+        sched: cosine or constant.
         epochs: passes over the training data, warm-up included.
-        warmup_lr, min_lr: where the rise starts and the floor, at a global batch of 1024: scaled like the learning
-            rate, because unscaled the floor would lie above a small batch's rate.
+        warmup_epochs: epochs of the warm-up; 0 for none.
+        warmup_lr: rate at which the warm-up starts, at a global batch of 1024.
+        min_lr: lowest rate, at a global batch of 1024. Both are scaled like the learning rate; without that, the lowest
+            rate would lie above the learning rate of a small batch.
         per_epoch: change the rate once an epoch, as the released code does, instead of at every step.
         steps: optimiser steps of the training, to which the schedule is fitted in proportion; None for those of
             `epochs`.
+
+    Raises:
+        SettingError: a setting is out of range.
     """
     check_whole("schedule.epochs", epochs, least=1)
     check_whole("schedule.warmup_epochs", warmup_epochs, least=0)

@@ -1,19 +1,19 @@
-"""The part of an Optuna search that runs inside a trial's own process."""
+"""The part of an Optuna search that runs in the process of each trial."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Pruning(Callback):
-    """Reports `monitor` to the trial after each validation, and ends training when the search gives the trial up.
+    """Callback that reports a metric to its trial, and ends training when the search gives the trial up.
 
-    Without a trial it does nothing.
+    It reports after each validation. Without a trial it does nothing.
 
     Args:
         monitor: name of the metric.
         storage: URL of Optuna's storage.
-        study: its name there.
-        trial: the trial's id there.
-        pruner: decides from the other trials' reports.
+        study: name of the study in that storage.
+        trial: id of the trial in that storage; None for a run that belongs to no search.
+        pruner: Optuna's pruner, which decides from the reports of the other trials.
     """
 
     def __init__(
@@ -47,6 +47,6 @@ class Pruning(Callback):
             give_up = self._trial.should_prune() and trainer.current_epoch + 1 < trainer.max_epochs
             if give_up:
                 self._trial.set_user_attr("pruned", True)
-        # All ranks have to stop together.
+        # Only rank 0 asks the search, and all ranks have to stop together.
         if trainer.strategy.reduce_boolean_decision(give_up, all=False):
             trainer.should_stop = True

@@ -1,4 +1,4 @@
-"""Synchronised BatchNorm for this model: statistics of the global batch instead of each device's share of it."""
+"""Synchronised BatchNorm: statistics of the global batch instead of each device's share of it."""
 
 import torch
 import torch.distributed as dist
@@ -9,12 +9,13 @@ from torch import Tensor
 
 
 class SyncBatchNorm(LayerSync):
-    """Synchronises the BatchNorm layers of a module's `model`, which keeps its parameters, buffers and their names.
+    """Plugin that synchronises the BatchNorm layers of a module's `model`; parameters and buffers keep their names.
 
-    In place of Lightning's own, whose conversion loses the activation inside timm's layers, and does not work on CPUs.
+    It replaces Lightning's own plugin, whose conversion loses the activation inside timm's layers and does not work on
+    CPUs.
 
     Args:
-        on_gpu: take PyTorch's kernels, which exist for GPUs only.
+        on_gpu: use PyTorch's kernels, which exist for GPUs only.
     """
 
     def __init__(self, on_gpu: bool):
@@ -30,21 +31,21 @@ class SyncBatchNorm(LayerSync):
         return model
 
     def revert(self, model: LightningModule) -> LightningModule:
-        return model  # outside training a synchronised layer is an ordinary one
+        return model  # outside training a synchronised layer computes what an ordinary one does
 
 
 class SyncedBatchNormAct2d(BatchNormAct2d):
     """BatchNorm and activation, (B, C, H, W) -> (B, C, H, W), on any device; B is the same on every rank.
 
-    Mean and variance are those of the ranks' batches together, and gradients flow through both, so that N ranks compute
-    what one with the whole batch would.
+    Mean and variance are taken over the batches of all ranks together, and gradients flow through both. So N ranks
+    compute what one rank would compute with the whole batch.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
         axes = (0, 2, 3)
-        # Two passes: the difference of the mean square and the squared mean loses digits.
+        # The variance takes a second pass, because the mean square minus the squared mean loses digits.
         mean = _mean_over_ranks(x.mean(axes))
         centred = x - mean.view(1, -1, 1, 1)
         var = _mean_over_ranks(centred.square().mean(axes))
@@ -58,7 +59,7 @@ class SyncedBatchNormAct2d(BatchNormAct2d):
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum on every rank; its gradient is the sum of the ranks' gradients."""
+    """Sum over the ranks, which every rank gets; its gradient is the sum of the ranks' gradients."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
