@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from timm.layers import to_2tuple
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from soft.data.mixing import Mixup
 from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
+from soft.models import metadata
+from soft.models.factory import describe_model
 from soft.runs.position import Position, current_position, describe_position, loop_state, read_position
 from soft.runs.resume import check_weights
 from soft.training.compilation import compiled_call
@@ -237,9 +240,19 @@ class ImageClassifier(ImageEvaluator):
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["recipe"] = self.recipe
+        checkpoint[metadata.KEY] = self._describe_weights()
         checkpoint["position"] = describe_position(current_position(self.trainer), self.layout)
         checkpoint["train_loss"] = self.all_gather(self._loss).view(-1, 2).cpu()
         checkpoint["skipped_steps"] = [self.guard.skipped, self.guard.in_a_row]
+
+    def _describe_weights(self) -> dict[str, object]:
+        """Return the model's arguments, the names of its classes and the preprocessing of its images."""
+        data, model = self.trainer.datamodule, (self.recipe or {}).get("model") or describe_model(self.model)
+        facts = ("dataset", "class_names", "img_size", "mean", "std", "crop_pct", "interpolation")
+        known = {name: value for name in facts if (value := getattr(data, name, None)) is not None}
+        if "img_size" in known:
+            known["img_size"] = to_2tuple(known["img_size"])
+        return metadata.Metadata(model=model, **known).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         check_weights(self, checkpoint["state_dict"])
