@@ -6,12 +6,10 @@ from pathlib import Path
 
 import torch
 from timm.layers import to_2tuple
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from soft.data.augmentation import Augmentation
-from soft.data.mixing import Mixup
 from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
@@ -21,6 +19,7 @@ from soft.runs.position import Position, current_position, describe_position, lo
 from soft.runs.resume import check_weights
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
+from soft.training.loss import build_loss, build_mixup
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
 from soft.training.optim import build_optimizer, build_scheduler, fuse_step, keep_settings
 
@@ -89,26 +88,8 @@ class ImageClassifier(ImageEvaluator):
         )
         self._schedule_per_epoch = bool(schedule.get("per_epoch"))
 
-        self.mixup = None
-        if augment.mixup > 0 or augment.cutmix > 0:
-            if layout.per_device % 2:
-                raise SettingError(
-                    f"Mixup pairs the images of a batch, and data.batch_size={layout.global_batch} leaves an odd "
-                    f"{layout.per_device} on each device. Choose an even share, or augment.mixup=0 augment.cutmix=0."
-                )
-            self.mixup = Mixup(
-                mixup_alpha=augment.mixup,
-                cutmix_alpha=augment.cutmix,
-                prob=augment.mixup_prob,
-                switch_prob=augment.mixup_switch_prob,
-                label_smoothing=augment.label_smoothing,
-                num_classes=model.num_classes,
-            )
-            self.train_loss = SoftTargetCrossEntropy()
-        elif augment.label_smoothing > 0:
-            self.train_loss = LabelSmoothingCrossEntropy(augment.label_smoothing)
-        else:
-            self.train_loss = nn.CrossEntropyLoss()
+        self.mixup = build_mixup(augment, layout, model.num_classes)
+        self.train_loss = build_loss(augment)
 
         # The average is a submodule: Lightning saves, moves and restores both sets of weights, and none is swapped.
         self.ema = None
