@@ -15,6 +15,7 @@ from soft.errors import SettingError
 from soft.hardware.memory import GIB
 from soft.launch import plan as planning
 from soft.training.build import build_module
+from soft.training.module import ImageClassifier
 from tests.test_config import MODELS, compose
 
 
@@ -24,7 +25,9 @@ class Recipe:
     def __init__(self, *overrides: str):
         self.recipe = OmegaConf.to_container(compose(*overrides, "output_dir=x"), resolve=True)
         self.datamodule = instantiate(arguments(self.recipe["data"]))
-        self.build = partial(build_module, self.recipe, self.datamodule.augment, self.datamodule.img_size)
+        self.build = partial(
+            build_module, ImageClassifier, self.recipe, self.datamodule.augment, self.datamodule.img_size
+        )
 
     def rehearse(self, folder: Path) -> planning.Plan:
         plan, _ = planning.plan_run(self.recipe, "chosen", self.datamodule, self.build, folder, rehearse=True)

@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from timm.layers import to_2tuple
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -14,9 +13,9 @@ from soft.data.sampling import seed_position
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.models import metadata
-from soft.models.factory import describe_model
 from soft.runs.position import Position, current_position, describe_position, loop_state, read_position
 from soft.runs.resume import check_weights
+from soft.training.build import describe_weights, load_module
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
 from soft.training.loss import build_loss, build_mixup
@@ -97,6 +96,11 @@ class ImageClassifier(ImageEvaluator):
             self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup).requires_grad_(False)
         self.raw_metrics = validation_metrics(model.num_classes) if self.ema and validate_raw else None
         self._resumed: Position | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **_: object) -> "ImageClassifier":
+        """Return the module of a checkpoint of ours, in evaluation mode, with its weights and their average."""
+        return load_module(cls, checkpoint_path)
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -221,19 +225,10 @@ class ImageClassifier(ImageEvaluator):
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["recipe"] = self.recipe
-        checkpoint[metadata.KEY] = self._describe_weights()
+        checkpoint[metadata.KEY] = describe_weights(self, self.trainer.datamodule)
         checkpoint["position"] = describe_position(current_position(self.trainer), self.layout)
         checkpoint["train_loss"] = self.all_gather(self._loss).view(-1, 2).cpu()
         checkpoint["skipped_steps"] = [self.guard.skipped, self.guard.in_a_row]
-
-    def _describe_weights(self) -> dict[str, object]:
-        """Return the model's arguments, the names of its classes and the preprocessing of its images."""
-        data, model = self.trainer.datamodule, (self.recipe or {}).get("model") or describe_model(self.model)
-        facts = ("dataset", "class_names", "img_size", "mean", "std", "crop_pct", "interpolation")
-        known = {name: value for name in facts if (value := getattr(data, name, None)) is not None}
-        if "img_size" in known:
-            known["img_size"] = to_2tuple(known["img_size"])
-        return metadata.Metadata(model=model, **known).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         check_weights(self, checkpoint["state_dict"])
