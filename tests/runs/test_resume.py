@@ -191,7 +191,7 @@ def test_other_settings_go_on_in_another_folder(what, copy, whole, tmp_path):
 
 
 def test_new_rates_hold_from_the_next_step_on(copy, whole, tmp_path):
-    train(tmp_path / "new", resume=str(copy), settings={"lr": 0.2}, optimizer={"opt": "adamw", "lr": 0.2})
+    train(tmp_path / "new", resume=str(copy), optimizer={"lr": 0.2})
 
     def rates(text):
         return [float(row["lr"]) for row in csv.DictReader(io.StringIO(text)) if row["lr"]]
@@ -204,7 +204,7 @@ def test_new_rates_hold_from_the_next_step_on(copy, whole, tmp_path):
 def test_another_global_batch_goes_on_after_the_same_images(copy, tmp_path):
     seen = []
     hook = Hook("on_train_batch_start", 1, lambda trainer, module, batch: seen.append((trainer.global_step, batch[1])))
-    trainer = train(tmp_path / "new", hook, resume=str(copy), settings={"batch": 4}, global_batch=4)
+    trainer = train(tmp_path / "new", hook, resume=str(copy), global_batch=4)
     # The stopped run had done two steps of 8 in its second epoch, which are four of seven steps of 4.
     assert seen[0][0] == 7 + 4
     assert trainer.global_step == 14
