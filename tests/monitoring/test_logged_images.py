@@ -7,8 +7,8 @@ from soft.errors import SettingError
 from soft.monitoring.logged_images import LoggedImages
 from soft.monitoring.wandb_logger import create_wandb_logger
 from soft.runs.signals import Stopped
-from tests.training.small_run import Hook, outcome, train, unequal
 from tests.runs.test_exact_resume import stop_at
+from tests.training.small_run import Hook, outcome, train, unequal
 from tests.wandb_runs import logged, read_run
 
 RANDOM = {"sampling": "random", "drop_path_rate": 0.1, "drop_rate": 0.1}  # everything random in the model

@@ -11,8 +11,8 @@ from soft.monitoring.wandb_logger import WandbRunLogger, create_wandb_logger
 from soft.runs.folder import mark_run, read_mark
 from soft.runs.position import Position
 from soft.runs.signals import Stopped
-from tests.training.small_run import train
 from tests.runs.test_exact_resume import stop_at
+from tests.training.small_run import train
 from tests.wandb_runs import logged, read_run
 
 

@@ -14,8 +14,8 @@ from soft.errors import SettingError
 from soft.runs.folder import claim, find_unfinished, mark_run, read_mark
 from soft.runs.resume import newest_checkpoint, open_run
 from soft.runs.signals import Stopped
-from tests.training.small_run import Hook, outcome, train, unequal
 from tests.runs.test_exact_resume import stop_at
+from tests.training.small_run import Hook, outcome, train, unequal
 
 RECIPE = {"a": 1, "b": {"c": [1, 2]}}
 
