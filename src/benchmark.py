@@ -9,64 +9,64 @@ from cli.entry import arguments, entry
 
 
 def benchmark(cfg: DictConfig) -> None:
-    """Measure each of `parts`, show its tables, and write tables and figures into the run's folder."""
-    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
+    """Measure each of `parts`; print its tables, and write tables and figures into the run's folder."""
+    # Imported here, so that --help, --cfg and typing errors do not wait for torch.
     import torch
 
-    from soft.benchmark.machine import describe_machine
-    from soft.benchmark.report import Report
-    from soft.benchmark.settings import check_settings
+    from soft.benchmark.benchmark_settings import check_benchmark
+    from soft.benchmark.reporter import Reporter
     from soft.hardware.devices import choose_accelerator
+    from soft.hardware.machine import describe_machine
     from soft.monitoring.console import quiet_libraries
 
     quiet_libraries()
     settings = OmegaConf.to_container(cfg, resolve=True)
-    check_settings(settings, cfg.augments)
+    check_benchmark(settings, cfg.augments)
     device = torch.device(choose_accelerator(cfg.device, "device"))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
-    report = Report(cfg.output_dir, describe_machine(device))
-    report.start()
+    reporter = Reporter(cfg.output_dir, describe_machine(device))
+    reporter.start()
     for part in cfg.parts:
-        MEASURE[part](report, device, settings)
-    report.finish()
+        MEASURE[part](reporter, device, settings)
+    reporter.finish()
 
 
-def measure_attention(report, device, settings: dict) -> None:
+def measure_attention(reporter, device, settings: dict) -> None:
     """Measure attention in the stages of a model, its growth with the tokens, and the growth of the pyramid."""
-    from soft.benchmark.pyramid import measure_pyramid
-    from soft.benchmark.scaling import measure_growth
-    from soft.benchmark.stages import compare_stages
+    from soft.benchmark.attention_growth import measure_growth
+    from soft.benchmark.attention_stages import compare_stages
+    from soft.benchmark.pyramid_growth import measure_pyramid
 
     given = settings["attention"]
-    compare_stages(report, device, *(given[key] for key in ("model", "names", "batch_size", "layouts", "rounds")))
+    compare_stages(reporter, device, *(given[key] for key in ("model", "names", "batch_size", "layouts", "rounds")))
     growth = ("names", "tokens", "slope_from", "num_landmarks", "longest", "rounds")
-    measure_growth(report, device, *(given[key] for key in growth))
-    measure_pyramid(report, device, *(given[key] for key in ("model", "pyramid", "most_trained", "rounds")))
+    measure_growth(reporter, device, *(given[key] for key in growth))
+    measure_pyramid(reporter, device, *(given[key] for key in ("model", "pyramid", "most_trained", "rounds")))
 
 
-def measure_model(report, device, settings: dict) -> None:
+def measure_model(reporter, device, settings: dict) -> None:
     """Measure training steps and inference of whole models."""
-    from soft.benchmark.models import measure_models
+    from soft.benchmark.model_speed import measure_models
 
-    measure_models(report, device, **settings["model"])
+    measure_models(reporter, device, **settings["model"])
 
 
-def measure_loader(report, device, settings: dict) -> None:
-    """Measure the training loader beside timm's."""
+def measure_loader(reporter, device, settings: dict) -> None:
+    """Measure the training loader and timm's."""
     import tempfile
 
     from hydra.utils import instantiate
 
-    from soft.benchmark import loader
+    from soft.benchmark.loader_speed import measure_loaders
     from soft.benchmark.photos import write_photos
 
     given = settings["loader"]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(given["root"] or folder)
         if given["root"] is None:
-            report.step("loader: writing photographs")
+            reporter.step("loader: writing photographs")
             write_photos(root, given["images"], given["size"], given["quality"])
         modules = {
             name: instantiate(
@@ -76,16 +76,16 @@ def measure_loader(report, device, settings: dict) -> None:
             )
             for name in given["augments"]
         }
-        loader.measure_loaders(report, device, modules, root, given["rounds"])
+        measure_loaders(reporter, device, modules, root, given["rounds"])
 
 
-def measure_overhead(report, device, settings: dict) -> None:
-    """Measure what the framework adds to a training step, and how long it takes to start."""
-    from soft.benchmark import overhead
+def measure_overhead(reporter, device, settings: dict) -> None:
+    """Measure the framework around a training step, and its start."""
+    from soft.benchmark.framework_overhead import measure_framework
 
     command = [sys.executable, str(Path(__file__).with_name("train.py"))]
     given = settings["overhead"]
-    overhead.measure_overhead(report, command, given["train"], *(given[key] for key in ("rounds", "steps", "starts")))
+    measure_framework(reporter, command, given["train"], *(given[key] for key in ("rounds", "steps", "starts")))
 
 
 MEASURE = {

@@ -8,16 +8,17 @@ from cli.places import SOURCES, STUDIES
 
 def dashboard(cfg: DictConfig) -> None:
     """Create the project's workspace and a report for each study, or print what would be created."""
-    # Imported here, so that --help, --cfg and mistyped settings do not wait.
+    # Imported here, so that --help, --cfg and typing errors do not wait.
     import json
-    import os
 
     from soft.errors import SettingError
+    from soft.monitoring.wandb_logger import has_wandb_login
     from soft.settings import check_choice
-    from soft.studies.workspace import build_report, build_workspace, outline, read_studies, to_json
+    from soft.studies.study import read_studies
+    from soft.studies.workspace import build_report, build_workspace, outline, to_json
 
     check_choice("print", cfg.print, ("summary", "json"))
-    dry_run = cfg.dry_run or not os.environ.get("WANDB_API_KEY")
+    dry_run = cfg.dry_run or not has_wandb_login()
     entity = cfg.entity or ("YOUR-ENTITY" if dry_run else _default_entity())
     views = [build_report(study, entity, cfg.project) for study in read_studies(SOURCES.parent / STUDIES, cfg.study)]
     if cfg.study is None:
@@ -27,7 +28,7 @@ def dashboard(cfg: DictConfig) -> None:
     elif dry_run:
         for view in views:
             print("\n".join(outline(view)), end="\n\n")
-        why = "dry_run=true" if cfg.dry_run else "there is no WANDB_API_KEY"
+        why = "dry_run=true" if cfg.dry_run else "there is no login (`wandb login` or WANDB_API_KEY)"
         print(f"Nothing was created, because {why}. print=json shows what W&B would be sent.")
     else:
         import wandb

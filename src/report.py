@@ -6,11 +6,11 @@ from cli.entry import entry
 
 
 def report(cfg: DictConfig) -> None:
-    """Write the report of a sweep, and print its table."""
-    # Imported here, so that --help, --cfg and mistyped settings do not wait.
+    """Write the report and print its table."""
+    # Imported here, so that --help, --cfg and typing errors do not wait.
     from pathlib import Path
 
-    from soft.studies.report import write_report
+    from soft.studies.sweep_report import write_report
 
     print(write_report(cfg.sweep, cfg.out, cfg.page), flush=True)
     print(f"\nreport: {Path(cfg.out) / ('report.html' if cfg.page else 'report.md')}")

@@ -15,9 +15,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from cli.command_line import ConfigError
+from cli.command_line import ConfigError, rewrite
 from cli.mistakes import explain
 from cli.places import CONFIG_DIR, SOURCES
+from cli.safe_names import inside
 from cli.secrets import hide_secrets
 
 OPTIONS = {
@@ -31,22 +32,26 @@ OPTIONS = {
 
 
 def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, str]) -> str:
-    """Return the batch script of one run.
+    """Return the script that runs src/train.py with `settings`.
 
     Args:
-        cfg: the run's configuration, which `settings` lead to.
-        settings: settings of src/train.py, as typed.
-        options: options of sbatch by name, without `--`.
+        cfg: the configuration that `settings` come to.
+        settings: as typed.
+        options: sbatch's, as typed.
     """
     request = {"job-name": cfg.name, **slurm_request(cfg.trainer), **OPTIONS, **options}
-    lines = [f"#SBATCH --{name}={value}" if value else f"#SBATCH --{name}" for name, value in request.items()]
+    lines = [
+        f"#SBATCH --{name}={shlex.quote(value)}" if value else f"#SBATCH --{name}" for name, value in request.items()
+    ]
     train = shlex.join([sys.executable, str(SOURCES / "train.py")])
-    # `settings` come last, so that they win. After a requeue the job has the same number, and so the same folder.
-    run = f'resume=auto "hydra.run.dir=outputs/{cfg.name}/slurm_$SLURM_JOB_ID" {shlex.join(settings)}'.rstrip()
+    # The first settings can be overridden. After a requeue the job has the same number, and so the same folder.
+    folder = shlex.quote(f"hydra.run.dir=outputs/{inside(cfg.name)}/slurm_") + '"$SLURM_JOB_ID"'
+    run = f"resume=auto {folder} {shlex.join(settings)}".rstrip()
+    typed = shlex.join(sys.argv[1:]).replace("\n", " ")  # a line break would end the comment
     return "\n".join(
         [
             "#!/bin/bash",
-            f"# Written by: python src/sbatch.py {shlex.join(sys.argv[1:])}",
+            f"# Written by: python src/sbatch.py {typed}",
             *lines,
             "",
             f"cd {shlex.quote(str(Path.cwd()))}",
@@ -74,6 +79,7 @@ def slurm_request(trainer: DictConfig) -> dict[str, str]:
 
 
 def main() -> None:
+    typed = sys.argv[1:]
     options = dict(word[2:].partition("=")[::2] for word in sys.argv[1:] if word.startswith("--"))
     settings = [word for word in sys.argv[1:] if not word.startswith("--")]
     if {"help", "h"} & set(options) or "-h" in settings:
@@ -82,12 +88,13 @@ def main() -> None:
         if "-m" in settings:
             raise ConfigError("One script is one run; a sweep is submitted by src/train.py -m hydra/launcher=slurm ...")
         if hide_secrets(settings, env={}) != settings:
-            raise ConfigError("The script would hold a secret from these settings; leave it to the environment.")
+            raise ConfigError("A script would hold the secret that is in these settings; leave it to the environment.")
+        sys.argv[1:] = rewrite(settings, "train")
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            cfg = hydra.compose("train", overrides=settings)
+            cfg = hydra.compose("train", overrides=sys.argv[1:])
+        sys.argv[1:] = typed
         print(batch_script(cfg, settings, options))
     except Exception as error:
-        sys.argv[1:] = settings
         message = explain(error, "train")
         if message is None:
             raise

@@ -5,6 +5,7 @@ Settings in conf/write_shards.yaml.
 
 from omegaconf import DictConfig
 
+from cli.command_line import as_typed
 from cli.entry import entry
 
 
@@ -29,7 +30,7 @@ def write(cfg: DictConfig) -> None:
     with Progress(*bar, console=console) as progress:
         task = progress.add_task("writing", total=plan.size)
         write_shards(plan, out, out, lambda size: progress.update(task, advance=size))
-    print(f"{len(plan.shards)} shards are in {out}: python src/train.py data=imagenet_wds data.root={out}")
+    print(f"{len(plan.shards)} shards are in {out}: python src/train.py data=imagenet_wds {as_typed('data.root', out)}")
 
 
 main = entry("write_shards")(write)

@@ -42,15 +42,14 @@ def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
     loader = GlobalHydra.instance().config_loader()
     name = HydraConfig.get().job.config_name
     needed = loader.load_configuration(name, overrides=[], run_mode=RunMode.RUN)
-    for group in needed:
-        if group == "hydra" or group in cfg:
-            continue
-        if is_group(group, folders):
+    chosen = HydraConfig.get().runtime.choices
+    for group, option in needed.hydra.runtime.choices.items():
+        if option is not None and group not in chosen and is_group(group, folders):
             options = ", ".join(group_options(group, folders))
-            raise ConfigError(
-                f"{name} needs {group}, which {group}=null or ~{group} takes away; it is one of {options}."
-            )
-        raise ConfigError(f"{name} needs {group}; leave out ~{group}.")
+            raise ConfigError(f"{name} needs {group}, and ~{group} leaves it out; it is one of {options}.")
+    for key in needed:
+        if key != "hydra" and key not in cfg:
+            raise ConfigError(f"{name} needs {key}; leave out ~{key}.")
 
 
 def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
@@ -59,6 +58,8 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
     Raises:
         ConfigError: a value of the wrong type, or a setting that has none.
     """
+    typed = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    wrong: dict[str, str] = {}
     for key, default in leaves(defaults):
         root = key.split(".")[0]
         if OmegaConf.is_missing(cfg, root):
@@ -73,7 +74,10 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
             continue  # words and lists are checked by what they are given to
         if not isinstance(value, expected[0]) or isinstance(value, bool) != isinstance(default, bool):
             kind = " or ".join([expected[1], *_WORDS.get(key, ())])
-            raise ConfigError(f"{key}={value} has to be {kind}, such as {default}.")
+            wrong[key] = f"{key}={value} has to be {kind}, such as {default}."
+    # Other settings can follow a typed one by interpolation, and it is the typed one that has to be changed.
+    for key in sorted(wrong, key=lambda key: key not in typed):
+        raise ConfigError(wrong[key])
 
 
 def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -22,13 +22,10 @@ SWEEP = "SOFT_SWEEP"
 
 @functools.cache
 def this_launch():
-    """Return `soft.hardware.launch.find_launch()`, or None where no variable hints at a launcher.
-
-    The library is loaded only if one does.
-    """
+    """`soft.hardware.launcher.find_launch()`; None, without loading the library, where nothing hints at a launcher."""
     if not any(name in os.environ for name in _LAUNCHED):
         return None
-    from soft.hardware.launch import find_launch
+    from soft.hardware.launcher import find_launch
 
     return find_launch()
 
@@ -51,7 +48,7 @@ def run_id() -> str:
         return inside(launch.run_id, "--rdzv-id")
     own = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(2)}"
     if launch and launch.by == "torchrun":
-        from soft.hardware.launch import agree_on_name
+        from soft.hardware.launcher import agree_on_name
 
         return agree_on_name(own)
     return own
@@ -65,8 +62,8 @@ def log_name(name: str) -> str:
 def end_with_launcher() -> None:
     """Make this rank end when the process that started it ends."""
     launch = this_launch()
-    if launch and launch.by != "SLURM":  # SLURM ends its ranks itself
-        from soft.hardware.launch import end_with_parent
+    if launch and launch.by != "SLURM":  # which sees to that itself
+        from soft.hardware.launcher import end_with_parent
 
         end_with_parent()
 
@@ -98,7 +95,7 @@ def tell(error: Exception, message: str | None, name: str) -> int:
         log.error("%s%s", who, message)
         errors = sys.modules.get("soft.errors")
         return 1 if errors and isinstance(error, errors.RunError) else 2
-    library = sys.modules.get("soft.hardware.launch")
+    library = sys.modules.get("soft.hardware.launcher")
     if library and library.lost_another(error):
         log.error("%sstopped, because another process of this run has ended; that one's error says why.", who)
         log.info("%sthe connection broke here", who, exc_info=error)

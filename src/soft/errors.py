@@ -1,4 +1,6 @@
-"""Errors that a command reports in a sentence instead of a traceback."""
+"""The kinds of error that end in a sentence instead of a traceback, and lists in such sentences."""
+
+from collections.abc import Iterable
 
 
 class SettingError(ValueError):
@@ -16,3 +18,10 @@ class RunError(RuntimeError):
     The message says what happened, what was saved and what to change. Commands print it without a traceback and exit
     with 1.
     """
+
+
+def first_few(items: Iterable[object], shown: int = 3, separator: str = ", ") -> str:
+    """Return the first items as text, and how many more there are: `a, b, c and 4 more`."""
+    texts = [str(item) for item in items]
+    rest = f" and {len(texts) - shown} more" if len(texts) > shown else ""
+    return separator.join(texts[:shown]) + rest

@@ -6,7 +6,7 @@ import torch
 
 from soft.attention import create_attention
 from soft.benchmark.cores import plain_core
-from soft.benchmark.models import build_pair
+from soft.benchmark.model_speed import build_pair
 from tests.golden import TOLERANCE, relative_error
 
 CPU = torch.device("cpu")

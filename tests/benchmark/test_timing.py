@@ -4,8 +4,8 @@ import time
 import pytest
 import torch
 
+from soft.benchmark.attention_growth import crossover
 from soft.benchmark.cores import grid_of
-from soft.benchmark.scaling import crossover
 from soft.benchmark.timing import interleave, ratio, slope
 from soft.errors import SettingError
 
@@ -21,9 +21,15 @@ def test_calls_take_turns():
 
 def test_short_calls_are_repeated():
     count = []
-    times = interleave({"": lambda: (count.append(1), time.sleep(0.002))}, 1, CPU, least=0.02)
+    times = interleave({"": lambda: (count.append(1), time.sleep(0.002))}, 1, CPU, min_seconds=0.02)
     assert len(count) > 5
     assert 0.002 <= times[""][0] < 0.02
+
+
+def test_the_clock_can_leave_out_waiting():
+    times = interleave({"": lambda: time.sleep(0.1)}, 1, CPU, clock=time.process_time)
+    assert times[""][0] < 0.05
+    assert interleave({"": lambda: time.sleep(0.1)}, 1, CPU)[""][0] >= 0.1
 
 
 def test_ratio_is_of_rounds():

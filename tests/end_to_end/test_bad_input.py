@@ -3,6 +3,7 @@
 import pytest
 
 from tests.end_to_end.command import run
+from tests.invoke import invoke
 
 CASES = {
     "unknown model": (["model=soft_mediun"], ["model=soft_mediun", "did you mean soft_medium", "soft_tiny"]),
@@ -11,7 +12,21 @@ CASES = {
     "unknown key": (["optimizer.lrr=1e-3"], ["optimizer.lrr is not a setting", "optimizer.lr"]),
     "key of another group": (["epochs=3"], ["epochs is not a setting", "schedule.epochs"]),
     "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
-    "removed group": (["~trainer"], ["A run needs trainer", "~trainer"]),
+    "removed group": (["~trainer"], ["train needs trainer", "~trainer", "cpu_ddp"]),
+    "no group": (["data=null"], ["train needs data", "data=null", "digits"]),
+    "nothing added": (["logger={}"], ["logger={} changes nothing", "logger=none"]),
+    "unknown option of Hydra": (["--foo"], ["--foo", "key=value"]),
+    "a blank in a value": (["hydra.run.dir=my", "run"], ["'hydra.run.dir=my run'"]),
+    "no such config folder": (["--config-dir=nowhere"], ["--config-dir=nowhere is not a folder"]),
+    "no such metric": (["callbacks.checkpoint.monitor=val/topp1"], ["val/topp1", "did you mean val/top1"]),
+    "wrong direction": (
+        ["callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=max"],
+        ["callbacks.checkpoint.mode=max contradicts val/loss"],
+    ),
+    "negative epochs": (["trainer.max_epochs=-3"], ["trainer.max_epochs=-3", "at least 1"]),
+    "unknown strategy": (["trainer.strategy=foo"], ["trainer.strategy='foo'", "ddp"]),
+    "unknown profiler": (["trainer.profiler=foo"], ["trainer.profiler='foo'", "simple"]),
+    "refused by a class": (["callbacks.checkpoint.save_top_k=-7"], ["callbacks.checkpoint.save_top_k=-7", "-1"]),
     "unknown model in a sweep": (["-m", "model=soft_pico,soft_tinny"], ["model=soft_tinny", "soft_tiny"]),
     "unknown study": (["experiments=landmark"], ["experiments=landmark", "did you mean landmarks"]),
     "unknown scale": (["experiments=landmarks", "scale=lab"], ["scale=lab", "laptop, paper"]),
@@ -41,8 +56,7 @@ CASES = {
 
 @pytest.mark.parametrize(("arguments", "texts"), CASES.values(), ids=CASES)
 def test_message(arguments, texts, tmp_path):
-    done = run("train.py", *arguments, cwd=tmp_path, expect=2)
-    _check(done, texts)
+    _check(invoke("train.py", *arguments, cwd=tmp_path), texts)
 
 
 BENCHMARK = {
@@ -54,10 +68,11 @@ BENCHMARK = {
 
 @pytest.mark.parametrize(("arguments", "texts"), BENCHMARK.values(), ids=BENCHMARK)
 def test_benchmark_message(arguments, texts, tmp_path):
-    _check(run("benchmark.py", *arguments, cwd=tmp_path, expect=2), texts)
+    _check(invoke("benchmark.py", *arguments, cwd=tmp_path), texts)
 
 
 def _check(done, texts):
+    assert done.returncode == 2, done
     message = done.stderr.strip()
     assert "Traceback" not in message
     assert message.startswith("ERROR: ")
@@ -87,7 +102,7 @@ def _tree(tmp_path, *folders):
 )
 def test_broken_imagenet_tree(folders, texts, tmp_path):
     root = _tree(tmp_path, *folders)
-    _check(run("train.py", "data=imagenet", f"data.root={root}", cwd=tmp_path, expect=2), texts)
+    _check(invoke("train.py", "data=imagenet", f"data.root={root}", cwd=tmp_path), texts)
 
 
 def test_v100_recipe_on_a_machine_without_them(tmp_path):
@@ -109,7 +124,7 @@ def test_traceback_on_request(tmp_path):
 
 
 def test_report_of_nothing(tmp_path):
-    _check(run("report.py", "sweep=nowhere", cwd=tmp_path, expect=2), ["sweep=nowhere", "no finished run"])
+    _check(invoke("report.py", "sweep=nowhere", cwd=tmp_path), ["sweep=nowhere", "no finished run"])
     assert not list(tmp_path.iterdir())
 
 
@@ -121,4 +136,4 @@ def test_report_of_nothing(tmp_path):
 def test_evaluate_refuses(content, texts, tmp_path):
     if content:
         (tmp_path / "bad.ckpt").write_bytes(content)
-    _check(run("evaluate.py", "checkpoint=bad.ckpt", cwd=tmp_path, expect=2), texts)
+    _check(invoke("evaluate.py", "checkpoint=bad.ckpt", cwd=tmp_path), texts)

@@ -329,8 +329,9 @@ def test_any_number_of_processes_evaluates_each_image_once(two_processes, traine
 
 
 def test_evaluate_a_file_in_the_authors_names(digits, tmp_path):
-    """The file holds only weights under the released key names; model and data come from the command line."""
-    from soft.models.checkpoints import read_weights, to_official_keys
+    """Only weights under the released key names: model and data come from the command line."""
+    from soft.models.checkpoints import read_weights
+    from soft.models.key_names import to_official_keys
 
     folder, _ = digits
     weights = to_official_keys(read_weights(folder / "checkpoints" / "last.ckpt"))

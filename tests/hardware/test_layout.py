@@ -1,7 +1,8 @@
 import pytest
 
+from soft.data.sampling import EpochSampler
 from soft.errors import SettingError
-from soft.hardware.layout import lay_out_batch
+from soft.hardware.layout import BatchLayout, check_validation_share, lay_out_batch, plan_ranks
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,29 @@ def test_error_lists_what_would_divide():
 def test_batch_out_of_range(batch):
     with pytest.raises(SettingError, match=r"data\.batch_size"):
         lay_out_batch(batch, 1, 128)
+
+
+@pytest.mark.parametrize("layout", [BatchLayout(32, 32, 1), BatchLayout(4, 8, 3)])
+def test_ranks_take_what_the_sampler_gives_them(layout):
+    ranks = plan_ranks(layout, per_node=4, accelerator="cuda")
+    order = [index for _, index in EpochSampler(5000, 0, layout.global_batch, layout.per_device)]
+    for plan in ranks:
+        sampler = EpochSampler(5000, 0, layout.global_batch, layout.per_device, layout.devices, plan.rank)
+        share = [index for _, index in sampler][: layout.per_device * layout.accumulate]
+        assert share == [order[position] for images in plan.images for position in images]
+    assert [(plan.rank, plan.node, plan.local_rank, plan.device) for plan in ranks[:2]] == [
+        (0, 0, 0, "cuda:0"),
+        (1, 0, 1, "cuda:1"),
+    ]
+    assert (ranks[-1].node, ranks[-1].local_rank) == (layout.devices // 4 - 1, 3)
+
+
+def test_chosen_devices_keep_their_indices():
+    ranks = plan_ranks(BatchLayout(2, 8, 1), per_node=2, accelerator="cuda", indices=[5, 7])
+    assert [plan.device for plan in ranks] == ["cuda:5", "cuda:7"]
+
+
+def test_every_device_needs_a_validation_image():
+    check_validation_share(4, 4)
+    with pytest.raises(SettingError, match=r"3 validation images .* Take 3 devices"):
+        check_validation_share(3, 4)

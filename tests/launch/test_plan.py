@@ -114,7 +114,7 @@ def test_settings_that_do_not_fit(overrides, message, tmp_path):
 def test_wandb(mode, key, answers, text, found, tmp_path, monkeypatch):
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    monkeypatch.setattr(planning, "answers", lambda url: answers)
+    monkeypatch.setattr(planning, "is_reachable", lambda url: answers)
     result = Recipe("logger=wandb", f"logger.wandb.mode={mode}").rehearse(tmp_path)
     assert text in result.resources.wandb
     assert kinds(result) == found

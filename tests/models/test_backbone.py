@@ -12,9 +12,9 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from soft.attention import ATTENTIONS
 from soft.errors import SettingError
 from soft.models import SoftTransformer
-from tests.models.test_variants import shell
+from tests.models.shells import NAMES, SHALLOW, shell
 
-ALL = pytest.mark.parametrize("name", timm.list_models("soft_*"))
+ALL = pytest.mark.parametrize("name", NAMES)
 # Each as it is cheap: 64 pixels leave grids of 16, 8, 4 and 2 tokens.
 SMALL = {
     "soft_pico": {},
@@ -37,7 +37,7 @@ def images(name: str = "soft_pico", batch: int = 2, channels: int = 3) -> torch.
 
 @ALL
 def test_shapes_and_widths(name):
-    model = shell(name, newton_iters=1)
+    model = copy.deepcopy(shell(name, **SHALLOW))
     cfg = model.default_cfg
     tokens = cfg["pool_size"][0] * cfg["pool_size"][1]
     features = model.forward_features(torch.randn(2, *cfg["input_size"], device="meta"))
@@ -67,14 +67,14 @@ def test_default_cfg_names_its_layers(name):
 @ALL
 def test_feature_pyramid(name):
     size = 64 if name == "soft_pico" else 224
-    pyramid = shell(name, features_only=True, newton_iters=1)
+    pyramid = shell(name, features_only=True, **SHALLOW)
     maps = pyramid(torch.randn(1, 3, size, size, device="meta"))
     assert [feature.shape[1] for feature in maps] == pyramid.feature_info.channels()
     assert [size // feature.shape[-1] for feature in maps] == pyramid.feature_info.reduction()
     assert pyramid.feature_info.reduction() == ([2, 4, 8, 16] if name == "soft_pico" else [4, 8, 16, 32])
     assert not any("head" in key for key in pyramid.state_dict())
 
-    chosen = shell(name, features_only=True, out_indices=(0, 2), newton_iters=1)
+    chosen = shell(name, features_only=True, out_indices=(0, 2), **SHALLOW)
     assert [f.shape for f in chosen(torch.randn(1, 3, size, size, device="meta"))] == [maps[0].shape, maps[2].shape]
     assert "stages.3" not in " ".join(chosen.state_dict())
 
@@ -299,7 +299,9 @@ def test_fx(attention):
 
 @EVERY_ATTENTION
 def test_export_with_a_free_batch_size(attention):
-    model = small(attention=attention, **({"newton_iters": 3} if attention.startswith("soft_") else {}))
+    # One block of each stage, and few of the steps that a program repeats.
+    few = {"newton_iters": 3} if attention in ("soft", "soft_norm") else {}
+    model = small(attention=attention, depths=(1, 1, 1, 1), **few)
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (images(),), dynamic_shapes=({0: batch},))
     x = images(batch=3)

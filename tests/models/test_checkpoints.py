@@ -1,3 +1,4 @@
+import copy
 import pickle
 from argparse import Namespace
 
@@ -7,12 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from soft.errors import SettingError
-from soft.models.checkpoints import load_weights, read_weights, to_official_keys, to_soft_keys
-from tests.golden import OFFICIAL_SHAPES, golden, image, official_weights, relative_error
-from tests.models.test_variants import shell
-
-# Our name for each released layout; the released "soft_small" is the 39M one.
-RELEASED = {name: name.replace("soft_small", "soft_small_39m") for name in OFFICIAL_SHAPES}
+from soft.models.checkpoints import load_weights, read_weights
+from soft.models.key_names import to_official_keys
+from tests.golden import golden, image, official_weights, relative_error
+from tests.models.shells import shell
 
 
 def pico(**options: object) -> torch.nn.Module:
@@ -21,58 +20,6 @@ def pico(**options: object) -> torch.nn.Module:
 
 def equal(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def counted(shapes) -> dict[str, torch.Tensor]:
-    """A number of its own for every key, in the right shape without the memory."""
-    return {key: torch.tensor(float(i)).expand(shape) for i, (key, shape) in enumerate(shapes.items())}
-
-
-@pytest.fixture
-def weights() -> dict[str, torch.Tensor]:
-    """Pico's weights; every tensor drawn, so that no two are alike."""
-    generator = torch.Generator().manual_seed(5)
-    return {
-        key: torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
-        for key, value in pico().state_dict().items()
-    }
-
-
-# Key names
-
-
-@pytest.mark.parametrize("released", list(OFFICIAL_SHAPES))
-def test_released_keys_become_the_models_and_come_back_bit_for_bit(released):
-    official = counted(OFFICIAL_SHAPES[released])
-    for name in {RELEASED[released], RELEASED[released].replace("soft_", "soft_norm_")} & set(timm.list_models()):
-        wanted = {key: value.shape for key, value in shell(name).state_dict().items()}
-        assert {key: value.shape for key, value in to_soft_keys(official).items()} == wanted
-    assert equal(to_official_keys(to_soft_keys(official)), official)
-
-
-@pytest.mark.parametrize("name", ["soft_pico", "soft_norm_tiny"])
-def test_our_weights_come_back_bit_for_bit_from_the_authors_keys(name):
-    ours = timm.create_model(name).state_dict()
-    assert equal(to_soft_keys(to_official_keys(ours)), ours)
-    assert equal(to_soft_keys(ours), ours)
-
-
-def test_q_k_and_v_of_the_last_stage_are_kept_apart_as_the_authors_do(weights):
-    official = to_official_keys(weights)
-    qkv = weights["stages.3.blocks.0.attn.qkv.weight"]
-    assert torch.equal(official["block4.0.attn.q.weight"], qkv[:192])
-    assert torch.equal(official["block4.0.attn.kv.weight"], qkv[192:])
-
-
-def test_keys_that_the_authors_do_not_have_are_an_error(weights):
-    weights |= {f"stages.0.blocks.0.attn.key{i}.weight": torch.zeros(1) for i in range(5)}
-    with pytest.raises(SettingError, match=r"no name for stages\.0\.blocks\.0\.attn\.key0\.weight, .* and 2 more"):
-        to_official_keys(weights)
-
-
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "model.", "ema.module."])
-def test_a_state_dict_at_hand_may_be_wrapped_too(prefix, weights):
-    assert equal(to_soft_keys({prefix + key: value for key, value in to_official_keys(weights).items()}), weights)
 
 
 # Files
@@ -198,6 +145,26 @@ def test_a_lone_tensor_is_refused(tmp_path):
         read_weights(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize(
+    "files", [["best.ckpt", "a.ckpt"], ["checkpoints/last.ckpt", "checkpoints/epoch=3.ckpt"], ["b.pth"]]
+)
+def test_a_folder_is_answered_with_the_file_in_it(files, tmp_path):
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(SettingError) as error:
+        read_weights(tmp_path)
+    assert str(error.value) == (
+        f"There is no checkpoint file {tmp_path}; it is a folder. Did you mean {tmp_path / files[0]}?"
+    )
+
+
+def test_a_path_may_begin_at_home(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.save(weights, tmp_path / "w.pth")
+    assert equal(read_weights("~/w.pth"), weights)
+
+
 @pytest.mark.parametrize("what", ["missing.pth", "."])
 def test_no_file_is_an_error_that_names_it(what, tmp_path):
     with pytest.raises(SettingError, match="There is no checkpoint file"):
@@ -283,15 +250,8 @@ def test_position_embeddings_are_resized_as_for_another_input_size(weights):
     torch.testing.assert_close(large(x), small(x))
 
 
-def test_landmark_windows_that_differ_are_an_error_that_says_why(weights):
-    with pytest.raises(SettingError, match="Landmark windows follow from img_size and num_landmarks"):
-        load_weights(pico(img_size=64), weights)
-    with pytest.raises(SettingError, match=r"keys: 4 unknown \(stages\.0\.blocks\.0\.attn\.landmarks\.conv"):
-        load_weights(pico(sampling="avgpool"), weights)
-
-
 def test_a_model_on_the_meta_device_takes_weights_by_assignment(weights):
-    model = shell("soft_pico")
+    model = copy.deepcopy(shell("soft_pico"))
     model.load_state_dict(to_official_keys(weights), assign=True)
     assert torch.equal(model.head.weight, weights["head.weight"])
 
@@ -348,3 +308,28 @@ def test_timm_adapts_a_released_file_given_as_pretrained(weights, tmp_path):
     torch.testing.assert_close(model.stem[0].conv.weight, weights["stem.0.conv.weight"].sum(1, keepdim=True))
     pyramid = timm.create_model("soft_pico", features_only=True, out_indices=(0, 1), **options)
     assert torch.equal(pyramid.model.stages[1].pos_embed, weights["stages.1.pos_embed"])
+
+
+@pytest.mark.parametrize(("in_file", "in_model"), [(10, 10), (1000, 1000), (10, 7), (10, 1000)])
+def test_timm_keeps_a_pretrained_classifier_where_it_fits(in_file, in_model, tmp_path):
+    """By itself timm takes every file for one of 1,000 classes, and would drop or refuse the others."""
+    source = pico(num_classes=in_file)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    overlay = {"file": str(tmp_path / "w.pth")}
+    model = timm.create_model("soft_pico", num_classes=in_model, pretrained=True, pretrained_cfg_overlay=overlay)
+    assert model.head.weight.shape == (in_model, 192)
+    assert torch.equal(model.norm.weight, source.norm.weight)
+    if in_file == in_model:
+        assert torch.equal(model.head.weight, source.head.weight)
+
+
+def test_timm_refuses_pretrained_weights_of_another_model(weights, tmp_path):
+    """By itself timm loads what fits and leaves the rest as drawn, where the number of classes differs."""
+    del weights["stages.0.blocks.0.attn.q.weight"]
+    weights["fc.weight"] = torch.zeros(3)
+    torch.save(weights, tmp_path / "w.pth")
+    options = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(tmp_path / "w.pth")}}
+    with pytest.raises(
+        SettingError, match=r"1 missing \(stages\.0\.blocks\.0\.attn\.q\.weight\); 1 unknown \(fc\.weight"
+    ):
+        timm.create_model("soft_pico", num_classes=10, **options)

@@ -5,7 +5,8 @@ import timm
 import torch
 
 import soft.models
-from soft.models.checkpoints import load_weights, to_official_keys
+from soft.models.checkpoints import load_weights
+from soft.models.key_names import to_official_keys
 from tests.golden import MODEL_CASES, TOLERANCE, golden, image, official_weights, relative_error
 from tests.golden.plain import PlainSoft
 

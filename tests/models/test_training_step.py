@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from soft.attention import ATTENTIONS
-from soft.models.checkpoints import load_weights, to_official_keys
+from soft.models.checkpoints import load_weights
+from soft.models.key_names import to_official_keys
 from tests.golden import fill, image
 from tests.golden.plain import PlainSoft
 

@@ -1,11 +1,12 @@
 import pytest
-import timm
 import torch
 
 import soft
 from soft.attention import ATTENTIONS
 from soft.errors import SettingError
 from soft.models import SoftTransformer
+from tests.models.shells import NAMES as ALL_NAMES
+from tests.models.shells import SHALLOW, shell
 
 # SPEC: the released code's own counts; small is the paper's 24M model, small_39m the released file's layout.
 PARAMETERS = {
@@ -19,14 +20,8 @@ PARAMETERS = {
 NAMES = {f"soft_{size}" for size in PARAMETERS} | {f"soft_norm_{size}" for size in PARAMETERS if size != "small_39m"}
 
 
-def shell(name: str, **options: object) -> SoftTransformer:
-    """A model without weights: shapes only, so that the largest costs nothing."""
-    with torch.device("meta"):
-        return timm.create_model(name, **options).eval()
-
-
 def test_names():
-    assert set(timm.list_models("soft_*")) == NAMES | {"soft_pico"}
+    assert set(ALL_NAMES) == NAMES | {"soft_pico"}
     assert soft.models.SoftTransformer is SoftTransformer
 
 
@@ -69,8 +64,8 @@ OTHERS = {"softmax": 13_302_792, "linformer": 13_562_100, "performer": 13_302_79
 def test_every_size_takes_every_attention(name, attention):
     model = shell(name, attention=attention)
     assert {type(block.attn) for stage in model.stages[:3] for block in stage.blocks} == {ATTENTIONS[attention]}
-    if name != "soft_huge":
-        assert model(torch.zeros(1, *model.default_cfg["input_size"], device="meta")).shape == (1, 1000)
+    shallow = shell(name, attention=attention, depths=SHALLOW["depths"])
+    assert shallow(torch.zeros(1, *model.default_cfg["input_size"], device="meta")).shape == (1, 1000)
 
 
 @pytest.mark.parametrize("attention", OTHERS)
@@ -89,6 +84,8 @@ def test_parameter_counts_of_the_other_attentions(attention):
         ({"attention": "sotf"}, "attention='sotf' is not known; it is one of soft, soft_norm"),
         ({"num_landmarks": 50}, "num_landmarks=50 is not a square number; the nearest are 49 and 64"),
         ({"num_landmarks": 400}, r"num_landmarks=400 \(20x20\) is larger than a stage's grid of 14x14 tokens"),
+        # Larger than the first stage's grid too, but the number that is named has to fit all of them.
+        ({"num_landmarks": 10000}, r"num_landmarks=10000 \(100x100\) .* of 14x14 tokens; use at most 196"),
         ({"newton_iters": 0}, "newton_iters=0"),
         ({"sampling": "max"}, "sampling='max' is not known; it is one of conv, avgpool, random, first"),
         ({"inverse": "lu"}, "inverse='lu' is not known; it is one of newton, cholesky, svd"),

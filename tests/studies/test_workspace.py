@@ -2,22 +2,14 @@
 
 from pathlib import Path
 
-import pytest
-
-from soft.errors import SettingError
-from soft.studies.workspace import build_report, build_workspace, outline, read_studies, to_json
+from soft.studies.study import Study, read_studies
+from soft.studies.workspace import build_report, build_workspace, outline, to_json
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 def test_every_study_that_trains_gets_a_report():
-    studies = {study.name: study for study in read_studies(EXPERIMENTS)}
-    assert set(studies) == {path.stem for path in EXPERIMENTS.glob("*.yaml")} - {"sequence_length"}
-    assert studies["landmarks"].varied == ("model.attention.num_landmarks",)
-    assert studies["model_sizes"].varied == ("model.depths", "model.name")
-    with pytest.raises(SettingError, match=r"study=landmark trains nothing; it is one of .*landmarks"):
-        read_studies(EXPERIMENTS, "landmark")
-    for study in studies.values():
+    for study in read_studies(EXPERIMENTS):
         assert to_json(build_report(study, "me", "soft"))["displayName"] == study.title
 
 
@@ -34,12 +26,35 @@ def test_workspace():
         "config:model.value.attention.newton_iters",
         "summary:val/top1.max",
     ]
+    check_heat_map(shown["Best top-1 over landmarks m and iterations T"]["config"])
     assert shown["Images per second"]["config"]["metrics"] == ["images_per_second"]
     (residuals,) = (panel["config"] for title, panel in shown.items() if title and "stage" in title)
     assert residuals["metrics"] == [f"newton/residual_stage{stage}" for stage in (1, 2, 3)]
     assert residuals["yLogScale"]
     (runs,) = view["runSets"]
     assert runs["grouping"] == [{"section": "run", "name": "group"}]
+
+
+def check_heat_map(config):
+    assert (config["xAxis"], config["yAxis"], config["zAxis"]) == (
+        "config:model.value.attention.num_landmarks",
+        "config:model.value.attention.newton_iters",
+        "summary:val/top1.max",
+    )
+    assert [point["color"] for point in config["customGradient"]] == ["#440154", "#21918c", "#fde725"]
+
+
+def test_a_study_of_two_numbers_has_a_heat_map():
+    keys = ("model.attention.num_landmarks", "model.attention.newton_iters")
+    for numeric, count in ((keys, 1), (keys[:1], 0)):
+        study = Study(name="both", title="Both", source="none", varied=keys, numeric=numeric)
+        blocks = to_json(build_report(study, "me", "soft"))["spec"]["blocks"]
+        grids = [block["metadata"] for block in blocks if "metadata" in block]
+        shown = panels(panel for grid in grids for panel in grid["panelBankSectionConfig"]["panels"])
+        found = [panel["config"] for title, panel in shown.items() if title and title.startswith("Best top-1 over")]
+        assert len(found) == count
+        for config in found:
+            check_heat_map(config)
 
 
 def test_report_of_a_study():

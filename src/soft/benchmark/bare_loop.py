@@ -1,4 +1,4 @@
-"""A training loop without a framework, run in turns with the Trainer's steps of the same run."""
+"""A training loop without a framework, timed in turns with the Trainer's steps of the same run."""
 
 import copy
 import json
@@ -12,16 +12,17 @@ from torch import nn
 
 
 class BareLoop(Callback):
-    """Writes a JSON file: when the first training step began, and seconds a step with the framework and without.
+    """Callback that times training steps with the framework and without, and writes the figures as JSON.
 
-    Both loops load their batches and end with the weights' moving average; the bare one has copies of the model, its
-    optimiser, schedule and average, and neither logs nor calls anything. A figure spans `steps` whole steps, from one
-    end of a batch to another. The run stops after the last of `rounds`.
+    The file holds the time at which the first training step began, and for each loop the seconds of a step in each
+    round. Both loops load their batches and end with the weights' moving average. The bare loop works on copies of the
+    model, optimiser, schedule and average, and neither logs nor calls anything. A figure spans `steps` whole steps,
+    from the end of one batch to the end of another. The run stops after the last round.
 
     Args:
-        output: the file.
+        output: path of the file.
         rounds: pairs of figures; 0 stops after the first step.
-        steps: in each figure.
+        steps: training steps in each figure.
     """
 
     def __init__(self, output: str, rounds: int, steps: int):
@@ -33,7 +34,7 @@ class BareLoop(Callback):
         self._bare: Iterator[None] | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._done = -1  # the first batch's end starts the clock
+        self._done = -1  # the clock starts at the end of the first batch
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         if self._began is None:
@@ -56,7 +57,7 @@ class BareLoop(Callback):
     def _time_bare_steps(self, trainer: Trainer, module: LightningModule) -> float:
         if self._bare is None:
             self._bare = bare_steps(trainer, module)
-            next(self._bare)  # its first loader starts
+            next(self._bare)  # starts its first loader, untimed
         start = time.perf_counter()
         for _ in range(self.steps):
             next(self._bare)
@@ -64,10 +65,10 @@ class BareLoop(Callback):
 
 
 def bare_steps(trainer: Trainer, module: LightningModule) -> Iterator[None]:
-    """Training steps as `module` takes them, one for each `next`, on copies of what it trains."""
+    """Yield after each training step that `module` would take, on copies of what it trains."""
     (config,) = trainer.lr_scheduler_configs
     parts = (module.model, trainer.optimizers[0], config.scheduler, module.ema)
-    model, optimizer, scheduler, ema = copy.deepcopy(parts)  # together, so that the optimiser has the copy's weights
+    model, optimizer, scheduler, ema = copy.deepcopy(parts)  # in one call, so that the optimiser has the copied weights
     number = trainer.global_step
     while True:
         for batch in trainer.datamodule.train_dataloader():

@@ -1,4 +1,4 @@
-"""Attention cores to be timed: what lies between the linear maps, from Q, K = Q and V to X."""
+"""Attention cores to be timed: the part between the linear maps, from Q, K = Q and V to X."""
 
 import inspect
 import math
@@ -11,21 +11,22 @@ from torch import Tensor, nn
 from soft.attention.soft import SoftAttention
 from soft.benchmark.plain import PlainAttention, PlainCore
 from soft.errors import SettingError
-from soft.models.checkpoints import to_official_keys
+from soft.models.key_names import to_official_keys
 
 HEAD_WIDTH = 32
 LAYOUTS = ("tokens", "heads")
 
 
 class Core:
-    """One attention core on random input of one size.
+    """An attention core on random input of one size.
 
     Args:
         attend: `attend(q, v, grid)` or `attend(q, k, v, grid)`, all but the grid (B, h, N, d); K is Q.
-        parameters: of the core; those that it does not use get no gradient.
+        parameters: parameters of the core; unused ones get no gradient.
         batch_size, num_heads: B and h; d is 32 as in every model.
         grid: height and width in tokens.
-        layout: `tokens` for (B, N, h, d) in memory, as the linear maps of a model leave it, `heads` for (B, h, N, d).
+        layout: order in memory, `tokens` for (B, N, h, d), as the linear maps of a model leave it, or `heads` for
+            (B, h, N, d).
     """
 
     def __init__(
@@ -49,26 +50,26 @@ class Core:
             q, v = q.transpose(1, 2), v.transpose(1, 2)
         given = {"q": q, "k": q, "v": v, "grid": grid}
         self.inputs = [given[name] for name in inspect.signature(attend).parameters]
-        # In the same layout: a model's output map reads all heads of a token together, and its gradient comes so.
+        # In the layout of V: a model's output map reads all heads of a token together, and so does its gradient.
         self.cotangent = torch.empty_like(v).normal_(generator=generator)
 
     def forward(self) -> None:
-        """One forward pass, as in inference."""
+        """Run one forward pass, as in inference."""
         with torch.no_grad():
             self.attend(*self.inputs)
 
     def train(self) -> None:
-        """One forward and backward pass, to the input and the parameters."""
+        """Run one forward and backward pass, with gradients of the input and the parameters."""
         torch.autograd.grad(self.attend(*self.inputs), self.leaves, self.cotangent, allow_unused=True)
 
 
 def scaled_dot_product(q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-    """PyTorch's softmax attention on the same Q, K = Q and V."""
+    """Compute PyTorch's softmax attention of the same Q, K = Q and V."""
     return F.scaled_dot_product_attention(q, q, v)
 
 
 def plain_core(attention: nn.Module, grid: tuple[int, int]) -> PlainCore | None:
-    """The plain formulation with the weights of `attention`; None for any but SOFT with its published options."""
+    """Return the plain formulation with the weights of `attention`; None unless it is SOFT as published."""
     if not isinstance(attention, SoftAttention) or attention.inverse != "newton":
         return None
     prefix = "stages.0.blocks.0.attn."
@@ -85,16 +86,16 @@ def plain_core(attention: nn.Module, grid: tuple[int, int]) -> PlainCore | None:
     return plain.attn.to(attention.proj.weight.device)
 
 
-def grid_of(tokens: int, least_side: int) -> tuple[int, int]:
-    """The grid of so many tokens that is nearest to a square.
+def grid_of(tokens: int, min_side: int) -> tuple[int, int]:
+    """Return the (height, width) of so many tokens that is nearest to a square.
 
     Raises:
-        SettingError: there is none whose sides are at least `least_side`.
+        SettingError: no such grid has sides of at least `min_side`.
     """
     height = next((side for side in range(math.isqrt(tokens), 0, -1) if tokens % side == 0), 0)
-    if height < least_side:
+    if height < min_side:
         raise SettingError(
-            f"attention.tokens={tokens} is not height times width with both at least {least_side}, the landmarks of a "
+            f"attention.tokens={tokens} is not height times width with both at least {min_side}, the landmarks of a "
             "side; choose a square or a power of two from 64 on, for example."
         )
     return height, tokens // height

@@ -1,4 +1,4 @@
-"""A folder of JPEG files like ImageNet's, made on the spot."""
+"""JPEG files like ImageNet's, generated from noise."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ CLASSES = 2
 
 
 def write_photos(folder: Path, images: int, size: tuple[int, int], quality: int) -> int:
-    """Fills `folder`/train and `folder`/val with `images` JPEG files each, in two classes; returns their mean bytes.
+    """Write `images` JPEG files into `folder`/train and one per class into `folder`/val; return their mean bytes.
 
-    Noise whose amplitude falls with frequency as photographs' does, strong in brightness and weak in colour: what a
-    decoder does depends on how much detail there is.
+    The images are noise whose amplitude falls with frequency as that of photographs does, strong in brightness and weak
+    in colour, since a decoder's work depends on the amount of detail.
 
     Args:
         size: width and height in pixels.
-        quality: of the JPEG compression, from 1 to 95.
+        quality: JPEG quality, from 1 to 95.
     """
     paths = []
     for split, images_here in (("train", images), ("val", CLASSES)):
@@ -29,7 +29,7 @@ def write_photos(folder: Path, images: int, size: tuple[int, int], quality: int)
 
 
 def photo(seed: int, size: tuple[int, int]) -> Image.Image:
-    """One such image of `size` (width, height); the same for the same seed."""
+    """Draw one such image of `size` (width, height); equal seeds give equal images."""
     random = np.random.default_rng(seed)
     width, height = size
     vertical, horizontal = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]

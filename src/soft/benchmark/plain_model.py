@@ -95,7 +95,7 @@ class PlainTransformer(nn.Module):
     """The pyramid; shapes are those of the weights.
 
     Args:
-        weights: state dict in the released names, see `soft.models.checkpoints.to_official_keys`.
+        weights: state dict in the released names, see `soft.models.key_names.to_official_keys`.
         stem_strides: of the three stem convolutions.
         num_landmarks: m on the grids that the position embeddings are for.
         newton_iters: T.

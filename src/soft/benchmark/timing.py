@@ -1,4 +1,4 @@
-"""Times of calls that are compared: taken in turns in one process, so that what disturbs one disturbs all."""
+"""Times of calls that are compared, taken in turns in one process so that a disturbance meets all of them."""
 
 import math
 import time
@@ -11,47 +11,52 @@ Call = Callable[[], object]
 
 
 def interleave(
-    calls: Mapping[Hashable, Call], rounds: int, device: torch.device, least: float = 0.0
+    calls: Mapping[Hashable, Call],
+    rounds: int,
+    device: torch.device,
+    min_seconds: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Hashable, list[float]]:
-    """Seconds of each call, one figure a round; every round makes all of them, one after the other.
+    """Time every call once per round, one after the other, and return the seconds of each call by round.
 
     Args:
-        calls: by name; each is made once before the rounds, untimed.
-        rounds: how often each is timed.
-        device: waited for before the clock is read.
-        least: seconds that a figure should be taken over; shorter calls are repeated within a round and averaged.
+        calls: calls by name; each is made once before the rounds, untimed.
+        rounds: number of times that each call is timed.
+        device: its work is finished before the clock is read.
+        min_seconds: shortest time of a figure; shorter calls are repeated within a round and averaged.
+        clock: seconds that count; `time.process_time` leaves out the time in which other programs had the processor.
     """
     repeats = {}
     for name, call in calls.items():
         call()
-        repeats[name] = max(1, math.ceil(least / _seconds(call, 1, device))) if least else 1
+        repeats[name] = max(1, math.ceil(min_seconds / _seconds(call, 1, device, clock))) if min_seconds else 1
     times: dict[Hashable, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            times[name].append(_seconds(call, repeats[name], device) / repeats[name])
+            times[name].append(_seconds(call, repeats[name], device, clock) / repeats[name])
     return times
 
 
 def ratio(slow: list[float], fast: list[float]) -> float:
-    """How many times faster: the median over rounds of the two figures' quotient."""
+    """Return how many times faster the second call is: the median over rounds of the quotient of the two figures."""
     return median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Exponent of the power law through the points: least squares of log value against log size."""
+    """Fit a power law through the points by least squares of the logarithms, and return its exponent."""
     return linear_regression([math.log(size) for size in sizes], [math.log(value) for value in values]).slope
 
 
 def wait(device: torch.device) -> None:
-    """Until `device` has done what it was given."""
+    """Wait until `device` has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
-def _seconds(call: Call, repeats: int, device: torch.device) -> float:
+def _seconds(call: Call, repeats: int, device: torch.device, clock: Callable[[], float]) -> float:
     wait(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         call()
     wait(device)
-    return time.perf_counter() - start
+    return clock() - start

@@ -8,9 +8,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
 
 from soft.data.decoding import open_image
 from soft.data.image_sets import ImageSets
-from soft.errors import SettingError
-
-NAMES_SHOWN = 3
+from soft.errors import SettingError, first_few
 
 
 def imagenet(root: Path, expected: dict[str, int] | None = None) -> ImageSets:
@@ -28,7 +26,7 @@ def imagenet(root: Path, expected: dict[str, int] | None = None) -> ImageSets:
     if train_classes != val_classes:
         raise SettingError(
             f"The class folders of {train_folder} and {val_folder} (data.root) must be the same, but only one of "
-            f"them has {_some(set(train_classes) ^ set(val_classes))}."
+            f"them has {first_few(sorted(set(train_classes) ^ set(val_classes)))}."
         )
     train, val = _images(train_folder), _images(val_folder)
 
@@ -75,11 +73,5 @@ def _images(folder: Path) -> ImageFolder:
     counts = np.bincount(images.targets, minlength=len(images.classes))
     if not counts.all():
         empty = [name for name, count in zip(images.classes, counts, strict=True) if not count]
-        raise SettingError(f"{folder} (data.root) has class folders without images: {_some(empty)}.")
+        raise SettingError(f"{folder} (data.root) has class folders without images: {first_few(sorted(empty))}.")
     return images
-
-
-def _some(names) -> str:
-    names = sorted(names)
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

@@ -1,1 +1,1 @@
-"""What a run needs of the machine: devices, kernels, batch layout. Knows neither models nor data."""
+"""The machine that a run uses: devices, launcher, batch layout, memory. Imports neither models nor data."""

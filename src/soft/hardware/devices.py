@@ -1,11 +1,11 @@
-"""Which devices a run gets, and whether this machine and this PyTorch build can give them."""
+"""The devices that a run gets, and whether this machine and this PyTorch build have them."""
 
 import os
 
 import torch
 
 from soft.errors import SettingError
-from soft.hardware.launch import Launch, find_launch
+from soft.hardware.launcher import Launch, find_launch
 from soft.settings import check_choice, check_whole
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -16,7 +16,7 @@ _LEGACY_INSTALL = "pip install 'torch==2.14.*' torchvision --index-url https://d
 
 
 def choose_accelerator(accelerator: str, setting: str = "trainer.accelerator") -> str:
-    """`auto` and `gpu` -> what the machine has: `cuda`, `mps` or, for `auto`, `cpu`."""
+    """Return the accelerator that `auto` or `gpu` stands for on this machine: `cuda`, `mps` or, for `auto`, `cpu`."""
     check_choice(setting, accelerator, ACCELERATORS)
     if accelerator in ("auto", "gpu"):
         if torch.cuda.is_available():
@@ -30,13 +30,15 @@ def choose_accelerator(accelerator: str, setting: str = "trainer.accelerator") -
 def count_devices(
     accelerator: str, devices: int | str | list[int], oversubscribe: bool = False, launch: Launch | None = None
 ) -> int:
-    """Processes on this node for a `trainer.devices` value: a number, `auto` or -1 (all), or a list of indices.
+    """Return the number of processes on this node for a value of trainer.devices.
 
-    With `auto` a launcher has decided already.
+    Args:
+        accelerator: as from `choose_accelerator`.
+        devices: a number, `auto` or -1 (all devices), or a list of indices. With `auto` the launcher's number counts.
+        oversubscribe: allow more CPU processes than cores.
 
     Raises:
-        SettingError: not such a value, or more than this machine has. CPU processes may outnumber the cores only with
-            `oversubscribe`.
+        SettingError: `devices` is something else, or more than this machine has.
     """
     present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator, os.cpu_count() or 1)
     if devices == "auto" and launch is not None:
@@ -59,7 +61,7 @@ def count_devices(
 
 
 def count_nodes(num_nodes: int | str, launch: Launch | None = None) -> int:
-    """Machines for a `trainer.num_nodes` value: a number, or `auto` for what the launcher started on."""
+    """Return the number of machines for a value of trainer.num_nodes: a number, or `auto` for the launcher's."""
     if num_nodes == "auto":
         return launch.nodes if launch is not None else 1
     check_whole("trainer.num_nodes", num_nodes, least=1)
@@ -67,9 +69,9 @@ def count_nodes(num_nodes: int | str, launch: Launch | None = None) -> int:
 
 
 def cores_per_process(processes: int) -> int:
-    """CPU cores for each of `processes` on this machine, which on a shared one can be fewer than there are.
+    """Return the CPU cores for each of `processes` on this machine.
 
-    A task that SLURM started with cores of its own shares them with nobody.
+    Only cores that this process may use are counted. A task that SLURM started with cores of its own has all of them.
     """
     launch = find_launch()
     if launch is not None and launch.by == "SLURM" and "SLURM_CPUS_PER_TASK" in os.environ:
@@ -82,10 +84,10 @@ def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None
     """Refuse a run whose GPUs are not here, or whose GPUs this PyTorch build has no kernels for.
 
     Args:
-        trainer: what the user chose, for the message, such as `trainer=v100_ddp`.
+        trainer: the user's choice for the message, such as `trainer=v100_ddp`.
         accelerator: as from `choose_accelerator`.
         wanted: GPUs on this node.
-        gpu_arch: the architecture that the hardware config is written for, such as `sm_70`; else that of the GPUs here.
+        gpu_arch: architecture that the trainer config is written for, such as `sm_70`; None checks the GPUs here alone.
     """
     if accelerator == "mps" and not torch.backends.mps.is_available():
         raise SettingError(f"{trainer} needs an Apple GPU (MPS), which this machine lacks. Take trainer=auto.")
@@ -107,12 +109,12 @@ def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None
 
 
 def _missing_kernels(archs: list[str]) -> str:
-    """One sentence if this PyTorch build cannot run on one of `archs`, else nothing."""
-    # Unlike torch.cuda.get_arch_list() this answers on a machine without a GPU too.
+    """Return a sentence if this PyTorch build has no kernels for one of `archs`, else an empty text."""
+    # torch.cuda.get_arch_list() is empty on a machine without a GPU; this is not.
     built = (getattr(torch._C, "_cuda_getArchFlags", lambda: None)() or "").split()
     for arch in archs:
         major, minor = int(arch[3:-1]), int(arch[-1])
-        # A kernel runs on its own and every later minor version of the same major one.
+        # A kernel runs on its own minor version and on later ones of the same major version.
         if any(b[3:-1] == str(major) and int(b[-1]) <= minor for b in built if b.startswith("sm_")):
             continue
         if arch in _LEGACY_ARCHS:

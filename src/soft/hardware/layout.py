@@ -1,5 +1,6 @@
 """How the global batch of a recipe is laid over devices and accumulated micro-batches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from soft.errors import SettingError
@@ -16,18 +17,29 @@ class BatchLayout:
 
     @property
     def global_batch(self) -> int:
-        """Images per optimiser step."""
+        """Return the images per optimiser step."""
         return self.devices * self.per_device * self.accumulate
 
     def __str__(self) -> str:
         return f"{self.global_batch} = {self.devices} x {self.per_device} x {self.accumulate}"
 
 
+@dataclass(frozen=True)
+class RankPlan:
+    """The part of one process in a layout."""
+
+    rank: int
+    node: int
+    local_rank: int
+    device: str  # cuda:3, cpu
+    images: list[range]  # of the first step, one range per accumulated pass: positions in the epoch's order
+
+
 def lay_out_batch(global_batch: int, devices: int, max_per_device: int) -> BatchLayout:
-    """The layout with the fewest accumulated passes whose per-device batch is at most `max_per_device`.
+    """Return the layout with the fewest accumulated passes whose per-device batch is at most `max_per_device`.
 
     Raises:
-        SettingError: a size below 1, or a global batch that does not divide over the devices (names ones that do).
+        SettingError: a size is below 1, or the global batch does not divide over the devices (names ones that do).
     """
     check_whole("data.batch_size", global_batch, least=1)
     check_whole("trainer.max_batch_per_device", max_per_device, least=1)
@@ -44,8 +56,30 @@ def lay_out_batch(global_batch: int, devices: int, max_per_device: int) -> Batch
     return BatchLayout(devices, share // accumulate, accumulate)
 
 
+def plan_ranks(
+    layout: BatchLayout, per_node: int, accelerator: str, indices: Sequence[int] | None = None
+) -> list[RankPlan]:
+    """Return the part of each of `layout.devices` processes, in the order of their ranks.
+
+    Args:
+        per_node: processes on a node.
+        accelerator: as from `soft.hardware.devices.choose_accelerator`.
+        indices: the devices of a node, where they are not 0, 1, 2 ...
+    """
+    ranks = []
+    for rank in range(layout.devices):
+        node, local_rank = divmod(rank, per_node)
+        index = indices[local_rank] if indices else local_rank
+        # soft.data.sampling.EpochSampler deals the images out in this order.
+        starts = [(j * layout.devices + rank) * layout.per_device for j in range(layout.accumulate)]
+        images = [range(start, start + layout.per_device) for start in starts]
+        device = f"{accelerator}:{index}" if accelerator == "cuda" else accelerator
+        ranks.append(RankPlan(rank, node, local_rank, device, images))
+    return ranks
+
+
 def check_validation_share(images: int, devices: int) -> None:
-    """Refuse a validation set in which some device has no image: the others would wait for it."""
+    """Refuse a validation set that leaves a device without an image, since the other devices would wait for it."""
     if images < devices:
         raise SettingError(
             f"The {images} validation images leave some of {devices} devices without one. Take {images} devices or "

@@ -19,8 +19,8 @@ from lightning.pytorch.plugins.environments import (
 )
 from lightning.pytorch.strategies import DDPStrategy
 
-from soft.errors import SettingError
-from soft.hardware.launch import Launch, fresh_store, has_agent_store, lost_another
+from soft.errors import SettingError, first_few
+from soft.hardware.launcher import Launch, fresh_store, has_agent_store, lost_another
 from soft.runs.identity import flatten
 
 log = logging.getLogger(__name__)
@@ -133,10 +133,10 @@ def check_same_recipe(recipe: Mapping[str, object]) -> None:
     recipes = _gather(json.loads(text))
     first, second = (dict(flatten(recipes[rank])) for rank in (0, other))
     keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
-    shown = ", ".join(f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys[:3])
+    shown = first_few(f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys)
     raise SettingError(
-        f"Ranks 0 and {other} would not train the same: they differ in {shown}"
-        f"{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}. Start every rank with the same settings."
+        f"Ranks 0 and {other} would not train the same: they differ in {shown}. Start every rank with the same "
+        "settings."
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 
 from soft.data.workers import explained_worker_errors
+from soft.hardware.machine import describe_machine
 from soft.monitoring.console import quiet_libraries
-from soft.monitoring.environment import describe_environment
 from soft.monitoring.loggers import finish_loggers, settings_to_filter
 from soft.settings import check_whole
 
@@ -56,7 +56,7 @@ def fit(
     recipe = module.recipe
     conditions = {
         "derived": dict(facts),
-        "environment": describe_environment(trainer.strategy.root_device),
+        "environment": describe_machine(trainer.strategy.root_device),
         "command": command,
     }
     with finish_loggers(trainer.loggers), explained_worker_errors(Path(recipe["output_dir"]) / "checkpoints"):

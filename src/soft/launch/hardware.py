@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from soft.errors import SettingError
 from soft.hardware.devices import check_gpus, choose_accelerator, count_devices, count_nodes
-from soft.hardware.launch import find_launch
+from soft.hardware.launcher import find_launch
 from soft.hardware.layout import BatchLayout, lay_out_batch
 from soft.settings import check_choice, check_number
 

@@ -17,19 +17,11 @@ from torch import nn
 
 from soft.data.datasets import DOWNLOADS
 from soft.errors import SettingError
-from soft.hardware.launch import check_launch, find_launch
-from soft.hardware.layout import BatchLayout, check_validation_share
-from soft.hardware.memory import Memory, estimate_memory
-from soft.hardware.preflight import (
-    Finding,
-    RankPlan,
-    answers,
-    check_disk,
-    check_memory,
-    check_nodes,
-    device_memory,
-    plan_ranks,
-)
+from soft.hardware.launcher import check_launch, find_launch
+from soft.hardware.layout import BatchLayout, RankPlan, check_validation_share, plan_ranks
+from soft.hardware.memory import device_memory
+from soft.hardware.memory_estimate import MemoryEstimate, estimate_memory
+from soft.hardware.requirements import Finding, check_disk, check_memory, check_nodes, is_reachable
 from soft.launch.hardware import Hardware, choose_hardware
 from soft.launch.trainer_settings import check_callbacks, check_trainer_settings
 from soft.models.flops import count_macs
@@ -45,10 +37,10 @@ SMALL_MODEL = 5e6  # parameters
 class Resources:
     """What one process and the run's folder need and have; None stands for what is not known."""
 
-    memory: Memory | None
-    device_memory: int | None  # bytes of one device
-    checkpoint: int  # bytes of one checkpoint
-    checkpoints: int  # how many checkpoints exist at the same time
+    memory: MemoryEstimate | None
+    device_memory: int | None  # bytes
+    checkpoint: int  # bytes of one
+    checkpoints: int  # how many are there at the same time
     disk_free: int  # bytes
     wandb: str  # what happens to W&B's logs
 
@@ -272,7 +264,7 @@ def _estimate_memory(
     module: LightningModule,
     available: int | None,
     findings: list[Finding],
-) -> Memory | None:
+) -> MemoryEstimate | None:
     try:
         with isolate_rng():
             memory = estimate_memory(
@@ -308,7 +300,7 @@ def _check_wandb(settings: Mapping[str, object] | None, findings: list[Finding])
     if mode != "online" or rank_zero_only.rank:
         return mode
     server = wandb_server()
-    if answers(server):
+    if is_reachable(server):
         return f"online, {server} answers"
     findings.append(
         Finding(

@@ -8,8 +8,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from soft.hardware.memory import Memory
-from soft.hardware.preflight import Finding, RankPlan, gib
+from soft.hardware.layout import RankPlan
+from soft.hardware.memory import gib
+from soft.hardware.memory_estimate import MemoryEstimate
+from soft.hardware.requirements import Finding
 from soft.launch.plan import Plan, Resources
 from soft.monitoring.console import print_rows
 from soft.runs.folder import from_here
@@ -112,7 +114,7 @@ def _memory(resources: Resources) -> str:
     return f"≈ {gib(resources.memory.peak)}{available} per device"
 
 
-def _shares(memory: Memory) -> str:
+def _shares(memory: MemoryEstimate) -> str:
     parts = {
         "process": memory.process,
         "weights": memory.weights,

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 
-from soft.hardware.launch import check_launch, find_launch
+from soft.hardware.launcher import check_launch, find_launch
 from soft.hardware.memory import keep_freed_memory
 from soft.launch.distributed import Ranks, RestartableDDP, cluster_environment
 from soft.launch.hardware import Hardware, choose_hardware

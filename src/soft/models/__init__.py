@@ -2,5 +2,6 @@
 
 from soft.models import variants as variants
 from soft.models.backbone import SoftTransformer
+from soft.models.factory import load_model
 
-__all__ = ["SoftTransformer"]
+__all__ = ["SoftTransformer", "load_model"]

@@ -1,40 +1,47 @@
-"""The four-stage SOFT pyramid (paper, section 3.3 and Table 2), with timm's model interface.
+"""The pyramid of four stages (paper, section 3.3 and Table 2), with timm's model interface.
 
-Stages 1 to 3 hold post-norm blocks around any attention of `soft.attention`; stage 4 holds ordinary pre-norm softmax
+Stages 1 to 3 hold post-norm blocks around any attention of `soft.attention`. Stage 4 holds ordinary pre-norm softmax
 blocks and the class token.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
 from timm.layers import ConvNormAct, calculate_drop_path_rates, to_2tuple, trunc_normal_
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from soft.attention import create_attention
 from soft.errors import SettingError
-from soft.models.blocks import ClassTokenStage, SoftStage
+from soft.models.blocks import ClassTokenStage, SoftStage, create_classifier
 from soft.models.checkpoints import fit_to_model
+from soft.models.features import FeatureMaps
 
 POOLS = ("token", "avg", "")
 
 
-class SoftTransformer(nn.Module):
+class SoftTransformer(FeatureMaps, nn.Module):
     """SOFT image classifier and feature pyramid.
 
     Args:
-        img_size: pixels (or height, width) that position embeddings and landmark samplers are sized for; other sizes
-            run too, with resized embeddings and, for `conv` and `avgpool` sampling, another number of landmarks.
+        img_size: pixels, or (height, width), that position embeddings and landmark samplers are sized for. Inputs of
+            other sizes run too, with resized embeddings and, for `conv` and `avgpool` sampling, another number of
+            landmarks.
+        in_chans: channels of the images.
+        num_classes: width of the classifier; 0 for none.
         global_pool: `token` (the class token, as published), `avg` (the mean of the other tokens) or "" (all tokens).
         depths, embed_dims, num_heads: one entry per stage.
-        conv_sizes: k of the attention's depthwise convolution in stages 1 to 3.
-        stem_width, stem_strides: channels and strides of the three stem convolutions.
+        conv_sizes: k of the attention's depthwise k×k convolution in stages 1 to 3.
+        stem_width, stem_strides: channels of the first two stem convolutions, and strides of all three.
+        mlp_ratio: hidden width of a block's MLP over its token width.
         drop_rate: dropout before the classifier.
-        drop_path_rate: the last block's rate; earlier blocks rise to it linearly from 0. See `SoftBlock`.
-        attention: attention of stages 1 to 3, a name of `soft.attention.ATTENTIONS`.
+        drop_path_rate: rate of the last block, to which the rates rise linearly from 0; `SoftBlock` says what it does.
+        attention: the attention of stages 1 to 3, a name of `soft.attention.ATTENTIONS`.
+        device, dtype: where the parameters lie, and their type.
         attention_options: that attention's own arguments, such as `num_landmarks`, `newton_iters`, `sampling`.
 
     Raises:
-        SettingError: a value that is not known or does not fit the grid.
+        SettingError: a value is not known or does not fit the grid.
     """
 
     def __init__(
@@ -75,10 +82,11 @@ class SoftTransformer(nn.Module):
                 for before, width, stride in zip((in_chans, *widths), widths, stem_strides, strict=False)
             )
         )
-        height, width = to_2tuple(img_size)
-        reduction = 1
-        for stride in stem_strides:
-            height, width, reduction = -(-height // stride), -(-width // stride), reduction * stride
+        reductions = [math.prod(stem_strides) * 2**i for i in range(len(embed_dims))]
+        grids = [tuple(-(-side // reduction) for side in to_2tuple(img_size)) for reduction in reductions]
+        # An option that fits the smallest grid fits them all, and an error about this grid names a value that does.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            create_attention(attention, embed_dims[-2], num_heads[-2], grids[-2], conv_sizes[-1], **attention_options)
 
         drops = calculate_drop_path_rates(drop_path_rate, depths, stagewise=True)
         self.downsamples = nn.ModuleList([nn.Identity()])
@@ -86,26 +94,30 @@ class SoftTransformer(nn.Module):
         for i, (dim, heads) in enumerate(zip(embed_dims, num_heads, strict=True)):
             if i > 0:
                 self.downsamples.append(ConvNormAct(embed_dims[i - 1], dim, 3, stride=2, bias=True))
-                height, width, reduction = -(-height // 2), -(-width // 2), reduction * 2
             if i < len(embed_dims) - 1:
                 stage = SoftStage(
-                    dim, heads, (height, width), drops[i], mlp_ratio, conv_sizes[i], attention, attention_options
+                    dim, heads, grids[i], drops[i], mlp_ratio, conv_sizes[i], attention, attention_options
                 )
             else:
-                stage = ClassTokenStage(dim, heads, (height, width), drops[i], mlp_ratio)
+                stage = ClassTokenStage(dim, heads, grids[i], drops[i], mlp_ratio)
             self.stages.append(stage)
-            self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"stages.{i}"})
+            self.feature_info.append({"num_chs": dim, "reduction": reductions[i], "module": f"stages.{i}"})
 
         self.norm = nn.LayerNorm(embed_dims[-1], eps=1e-6)
         self.head_drop = nn.Dropout(drop_rate)
-        self.head = _classifier(embed_dims[-1], num_classes)
+        self.head = create_classifier(embed_dims[-1], num_classes)
         self.init_weights()
         if device is not None or dtype is not None:
             self.to(device=device, dtype=dtype)
 
     @torch.jit.ignore
     def init_weights(self) -> None:
-        """Linear maps and embeddings truncated normal (std 0.02), biases 0; convolutions keep PyTorch's default."""
+        """Draw linear maps and embeddings from a truncated normal (std 0.02) and set biases to 0.
+
+        Convolutions keep PyTorch's default.
+        """
+        if self.norm.weight.is_meta:
+            return  # there are no values, and each operation on them takes a while
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)
@@ -116,12 +128,15 @@ class SoftTransformer(nn.Module):
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
-        """Parameters without weight decay besides biases and 1-D ones: the class token; position embeddings decay."""
+        """Return the parameters without weight decay besides biases and 1-D ones.
+
+        That is the class token alone: position embeddings decay, as in the released recipe.
+        """
         return {f"stages.{len(self.stages) - 1}.cls_token"} if self.num_prefix_tokens else set()
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:
-        """Layer groups for layer-wise learning rates: the stem, then stages (coarse) or blocks."""
+        """Return the layer groups of layer-wise learning rates: the stem, then stages (coarse) or blocks."""
         if coarse:
             blocks = r"^(?:stages|downsamples)\.(\d+)"
         else:
@@ -135,92 +150,50 @@ class SoftTransformer(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block's activations in the backward pass instead of keeping them."""
+        """Let the backward pass recompute each block's activations, instead of keeping them in memory."""
         for stage in self.stages:
             stage.grad_checkpointing = enable
 
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
-        """The classifier: a Linear, or Identity without classes."""
+        """Return the classifier: a Linear, or an Identity if there are no classes."""
         return self.head
 
     @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """New, freshly initialised classifier for `num_classes` (0: none), and another pooling if given."""
+        """Put a freshly initialised classifier in place, and another pooling if given.
+
+        Args:
+            num_classes: its width; 0 for none.
+            global_pool: as for the model; None to keep it.
+        """
         self.num_classes = num_classes
+        getattr(self, "pretrained_cfg", {}).pop("label_names", None)  # they named the old classifier's outputs
         if global_pool is not None:
             self.global_pool = self._known_pool(global_pool)
         like = next(self.parameters())
-        self.head = _classifier(self.num_features, num_classes).to(like.device, like.dtype)
+        self.head = create_classifier(self.num_features, num_classes).to(like.device, like.dtype)
         self.head.train(self.training)
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Feature maps of chosen stages (B, C, H, W), without the class token, and the final tokens.
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last stage's tokens (B, 1 + N, C) after the final LayerNorm, the class token first.
+
+        A model that was pruned before the last stage returns its last feature map (B, C, H, W).
 
         Args:
             x: images (B, in_chans, H, W).
-            indices: the last n stages if an int, all if None, else these stages.
-            norm: apply the final LayerNorm to the last stage's map.
-            stop_early: do not run stages after the last one wanted.
-            output_fmt: only `NCHW`.
-            intermediates_only: return the maps alone.
-        """
-        if output_fmt != "NCHW":
-            raise SettingError(f"output_fmt='{output_fmt}' is not known; a pyramid's features are NCHW.")
-        take, last = feature_take_indices(len(self.stages), indices)
-        intermediates = []
-        x = self.stem(x)
-        for i, (downsample, stage) in enumerate(zip(self.downsamples, self.stages)):  # noqa: B905 - see forward_features
-            if i <= last or not stop_early:  # TorchScript knows no break here
-                image = downsample(x)
-                x = stage(image)
-                if i in take:
-                    if x.ndim == 3:
-                        tokens = self.norm(x) if norm else x
-                        intermediates.append(tokens[:, 1:].transpose(1, 2).reshape(image.shape))
-                    else:
-                        intermediates.append(x)
-        if intermediates_only:
-            return intermediates
-        return (self.norm(x) if x.ndim == 3 else x), intermediates
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what the chosen stages do not need; returns their indices."""
-        take, last = feature_take_indices(len(self.stages), indices)
-        shortened = last < len(self.stages) - 1
-        self.stages = self.stages[: last + 1]
-        self.downsamples = self.downsamples[: last + 1]
-        if shortened:
-            self.num_prefix_tokens = 0
-            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
-        if prune_norm or shortened:
-            self.norm = nn.Identity()
-        if prune_head or shortened:
-            self.reset_classifier(0, "")
-        return take
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) -> normalised tokens (B, 1 + N, C) of the last stage, the class token first.
-
-        A model pruned before that stage gives its last feature map (B, C, H, W).
         """
         x = self.stem(x)
-        for downsample, stage in zip(self.downsamples, self.stages):  # noqa: B905 - TorchScript knows no strict=
+        for downsample, stage in zip(self.downsamples, self.stages):  # noqa: B905 - no strict= in TorchScript
             x = stage(downsample(x))
         return self.norm(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """`forward_features`' output -> logits (B, num_classes), or the pooled features (B, C) with `pre_logits`."""
+        """Return logits (B, num_classes), or with `pre_logits` the pooled features (B, C).
+
+        Args:
+            x: what `forward_features` returns.
+        """
         if self.global_pool == "token":
             x = x[:, 0]
         elif self.global_pool == "avg":
@@ -229,17 +202,17 @@ class SoftTransformer(nn.Module):
         return x if pre_logits else self.head(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) -> logits (B, num_classes)."""
+        """Return logits (B, num_classes) of images (B, in_chans, H, W)."""
         return self.forward_head(self.forward_features(x))
 
     @torch.jit.ignore
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
-        """As PyTorch's, for any form and key names that `checkpoints.to_soft_keys` reads.
+        """Load weights in any form that `soft.models.key_names.to_soft_keys` reads, resized to the model.
 
-        Here rather than in a filter because timm's `checkpoint_path` and `load_checkpoint` call this and no filter.
+        timm's `checkpoint_path` and `load_checkpoint` call this method and no filter function.
 
         Raises:
-            SettingError: keys or shapes do not fit, see `checkpoints.fit_to_model`.
+            SettingError: keys or shapes do not fit, see `soft.models.checkpoints.fit_to_model`.
         """
         return super().load_state_dict(fit_to_model(state_dict, self, strict), strict=strict, assign=assign)
 
@@ -250,12 +223,3 @@ class SoftTransformer(nn.Module):
         if global_pool == "token" and self.num_prefix_tokens == 0:
             raise SettingError("global_pool='token' needs the last stage's class token, which was pruned; use 'avg'.")
         return global_pool
-
-
-def _classifier(width: int, num_classes: int) -> nn.Module:
-    if num_classes <= 0:
-        return nn.Identity()
-    head = nn.Linear(width, num_classes)
-    trunc_normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
-    return head

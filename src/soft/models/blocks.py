@@ -1,12 +1,13 @@
-"""Stages of the SOFT pyramid: post-norm blocks around any attention of `soft.attention`, and the class-token stage.
+"""Parts of the SOFT pyramid: post-norm blocks around any attention of `soft.attention`, the stages, the classifier.
 
-Tokens are (B, N, C) with N = H·W of the stage's grid; stages take feature maps (B, C, H, W).
+Tokens are (B, N, C) with N = H·W tokens on a stage's grid. Stages take feature maps (B, C, H, W).
 """
 
 from functools import partial
 
 import torch
 import torch.nn.functional as F
+from timm.layers import trunc_normal_
 from timm.models import checkpoint, register_notrace_function, register_notrace_module
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -15,14 +16,17 @@ from soft.attention import ATTENTIONS, create_attention
 from soft.models.mlp import LeanMlp
 from soft.models.residual import add_and_normalise
 
-# To FX an attention is one node, because what it computes depends on the grid, and so is an MLP with its own gradient.
+# FX traces an attention as one node, because the grid decides what it computes, and an MLP with its own gradient too.
 for _module in (*ATTENTIONS.values(), LeanMlp):
     register_notrace_module(_module)
 
 
 @register_notrace_function
 def resize_position_embedding(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Position embedding (1, prefix + H·W, C) from grid `old` to grid `new`, bilinearly; prefix tokens stay."""
+    """Return the position embedding (1, prefix + H·W, C) of grid `old` for grid `new`.
+
+    Tokens on the grid are resized bilinearly; prefix tokens, such as the class token, stay.
+    """
     if old[0] == new[0] and old[1] == new[1]:
         return embedding
     prefix = embedding.shape[1] - old[0] * old[1]
@@ -33,15 +37,15 @@ def resize_position_embedding(embedding: Tensor, old: tuple[int, int], new: tupl
 
 
 def _exact_mlp(in_features: int, hidden_features: int, **_: object) -> LeanMlp:
-    """What timm's Block asks for; the rest of its arguments are this Mlp's defaults."""
+    """Return the MLP for a Block of timm's, whose further arguments are what this MLP does anyway."""
     return LeanMlp(in_features, hidden_features, "none")
 
 
 class SoftBlock(nn.Module):
-    """Y = LN(X + drop(attn(X))); Z = LN(Y + drop(MLP(Y))).
+    """Post-norm block: Y = LN(X + drop(attn(X))), Z = LN(Y + drop(MLP(Y))).
 
-    `drop` is element-wise dropout whose rate is the block's stochastic-depth rate: the released code's reading of
-    drop path in these stages, kept because the published numbers were trained with it.
+    `drop` is element-wise dropout at the block's stochastic-depth rate. The released code has it in place of drop path
+    in these stages, and the published numbers were trained with it.
     """
 
     def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, drop: float):
@@ -53,7 +57,7 @@ class SoftBlock(nn.Module):
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Tokens (B, N, C) on their grid -> (B, N, C)."""
+        """Return tokens (B, N, C), given tokens (B, N, C) on their grid."""
         if not torch.jit.is_scripting():
             x = add_and_normalise(self.norm1, self.drop, x, self.attn(x, grid))
             return add_and_normalise(self.norm2, self.drop, x, self.mlp(x))
@@ -62,7 +66,7 @@ class SoftBlock(nn.Module):
 
 
 class SoftStage(nn.Module):
-    """Position embedding and SOFT blocks on a feature map (B, C, H, W)."""
+    """Position embedding and SOFT blocks: feature map (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(
         self,
@@ -96,7 +100,7 @@ class SoftStage(nn.Module):
 
 
 class ClassTokenStage(nn.Module):
-    """Position embedding, class token and pre-norm softmax blocks: (B, C, H, W) -> tokens (B, 1 + H·W, C)."""
+    """Class token, position embedding and pre-norm softmax blocks: (B, C, H, W) -> tokens (B, 1 + H·W, C)."""
 
     def __init__(self, dim: int, num_heads: int, grid: tuple[int, int], drops: list[float], mlp_ratio: float):
         super().__init__()
@@ -120,3 +124,13 @@ class ClassTokenStage(nn.Module):
             else:
                 x = block(x)
         return x
+
+
+def create_classifier(width: int, num_classes: int) -> nn.Module:
+    """Return a new classifier of pooled features (B, width): a Linear, or an Identity if there are no classes."""
+    if num_classes <= 0:
+        return nn.Identity()
+    head = nn.Linear(width, num_classes)
+    trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head

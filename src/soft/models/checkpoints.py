@@ -1,7 +1,6 @@
-"""Weights in and out: files in many wrappings, and the authors' key names against ours."""
+"""Weights from files into models: reading any usual file, and fitting what it holds to a model."""
 
-import math
-import re
+import logging
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,95 +9,31 @@ import timm.models
 import torch
 from torch import Tensor, nn
 
-from soft.errors import SettingError
-from soft.models.blocks import resize_position_embedding
-from soft.settings import check_choice
+from soft.errors import SettingError, first_few
+from soft.models.key_names import to_soft_keys
+from soft.models.resizing import resize_to_model
 
-WEIGHTS = ("ema", "raw")
+log = logging.getLogger(__name__)
 
-# (the authors' name, ours) of each part: # is the stage, which they count from one and we from zero, * the block in it.
-# The first pair that fits a key renames it.
-_NAMES = (
-    *((f"patch_embed1.proj.{3 * i}", f"stem.{i}.conv") for i in range(3)),
-    *((f"patch_embed1.proj.{3 * i + 1}", f"stem.{i}.bn") for i in range(3)),
-    ("patch_embed#.proj.0", "downsamples.#.conv"),
-    ("patch_embed#.proj.1", "downsamples.#.bn"),
-    ("pos_embed#", "stages.#.pos_embed"),
-    ("cls_token", "stages.3.cls_token"),
-    ("block4.*", "stages.3.blocks.*"),
-    ("block#.*.att.mha.W_q", "stages.#.blocks.*.attn.q"),
-    ("block#.*.att.mha.W_v", "stages.#.blocks.*.attn.v"),
-    ("block#.*.att.mha.attn.Qlandmark_op", "stages.#.blocks.*.attn.landmarks.conv"),
-    ("block#.*.att.mha.attn.Qnorm_act.0", "stages.#.blocks.*.attn.landmarks.norm"),
-    ("block#.*.att.mha.attn.conv", "stages.#.blocks.*.attn.local"),
-    ("block#.*.att.mha.ff", "stages.#.blocks.*.attn.proj"),
-    ("block#.*.att.norm1", "stages.#.blocks.*.norm1"),
-    ("block#.*.att.ff1", "stages.#.blocks.*.mlp.fc1"),
-    ("block#.*.att.ff2", "stages.#.blocks.*.mlp.fc2"),
-    ("block#.*.att.norm2", "stages.#.blocks.*.norm2"),
-    ("norm", "norm"),
-    ("head", "head"),
-)
-
-
-def to_soft_keys(
-    state_dict: Mapping[str, Tensor], model: nn.Module | None = None, weights: str = "ema"
-) -> dict[str, Tensor]:
-    """A state dict in the authors' or our key names, in any wrapping -> our key names.
-
-    Wrappings are `module.` and `_orig_mod.` prefixes and the state dict of our LightningModule, which holds the raw
-    weights under `model.` and their moving average under `ema.module.`; of these `weights` takes `ema` (where there is
-    one) or `raw`. `model` is not read: timm passes it to such filters.
-    """
-    check_choice("weights", weights, WEIGHTS)
-    ours = timm.models.clean_state_dict(dict(state_dict))
-    for prefix in ("ema.module.", "model.") if weights == "ema" else ("model.",):
-        if inner := {key.removeprefix(prefix): value for key, value in ours.items() if key.startswith(prefix)}:
-            ours = timm.models.clean_state_dict(inner)
-            break
-    if not any(key.startswith("patch_embed1.") for key in ours):
-        return ours
-    ours = {_rename(key, official=False) or key: value for key, value in ours.items()}
-    # The authors keep q apart from k and v in stage 4; timm's block holds the three in one map.
-    for key in [key for key in ours if ".attn.kv." in key]:
-        if (q := key.replace(".attn.kv.", ".attn.q.")) in ours:
-            ours[key.replace(".attn.kv.", ".attn.qkv.")] = torch.cat([ours.pop(q), ours.pop(key)])
-    return ours
-
-
-def to_official_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A SoftTransformer's state dict in the authors' key names; `to_soft_keys` gives the same bits back.
-
-    Raises:
-        SettingError: a key has no counterpart there, as with an attention that the authors did not release.
-    """
-    renamed = {key: _rename(key, official=True) for key in state_dict}
-    if unknown := [key for key, name in renamed.items() if name is None]:
-        raise SettingError(f"The authors' files have no name for {_first_few(unknown)}.")
-    official: dict[str, Tensor] = {}
-    for key, value in state_dict.items():
-        name = renamed[key]
-        if ".attn.qkv." in name:
-            width = value.shape[0] // 3
-            official[name.replace(".qkv.", ".q.")] = value[:width]
-            official[name.replace(".qkv.", ".kv.")] = value[width:]
-        else:
-            official[name] = value
-    return official
+FILE_TYPES = (".ckpt", ".pth", ".pth.tar", ".pt", ".safetensors")
 
 
 def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
-    """State dict of a .pth, .pth.tar, .ckpt or .safetensors file, in our key names, on the CPU.
+    """Return the state dict in a .pth, .pth.tar, .ckpt or .safetensors file, in our key names, on the CPU.
 
-    The file holds a state dict, bare or under `state_dict_ema`, `state_dict` or `model`; see `to_soft_keys` for what
-    may be wrapped around the keys, and for `weights`. Nothing but tensors and plain containers is unpickled.
+    Nothing but tensors and plain containers is unpickled.
+
+    Args:
+        path: a file that holds a state dict, bare or under `state_dict_ema`, `state_dict` or `model`; `to_soft_keys`
+            says which key names and prefixes it may have.
+        weights: `ema` for the moving average where there is one, else `raw`.
 
     Raises:
         SettingError: there is no such file, it cannot be read, or there are no weights in it.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
-        raise SettingError(f"There is no checkpoint file {path}.")
+        raise SettingError(f"There is no checkpoint file {path}{_about_folder(path)}")
     if zipfile.is_zipfile(path) and (damage := find_damage(path)):
         raise SettingError(f"{path} was not loaded: it is damaged ({damage}).")
     try:
@@ -116,10 +51,30 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
     return to_soft_keys(state_dict, weights=weights)
 
 
-def find_damage(path: str | Path) -> str | None:
-    """What is wrong with a file of torch.save, None if it is whole.
+def read_entry(path: str | Path, key: str) -> object | None:
+    """Return what a file of torch.save holds under `key`; None if it holds no such entry or cannot be read.
 
-    It reads all of the file and compares checksums, which torch.load does not: it loads flipped bits.
+    The weights beside it stay on the disk. `read_weights` says what is wrong with a file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(key)
+    except Exception:  # as in `read_weights`
+        return None
+
+
+def read_recipe(path: str | Path) -> dict[str, object] | None:
+    """Return the configuration of a checkpoint of ours, in plain containers; None for any other file."""
+    recipe = read_entry(path, "recipe")
+    return recipe if isinstance(recipe, dict) else None
+
+
+def find_damage(path: str | Path) -> str | None:
+    """Return what is wrong with a file of torch.save; None if it is whole.
+
+    This reads the whole file and compares checksums. torch.load does not, and would load flipped bits.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -130,18 +85,24 @@ def find_damage(path: str | Path) -> str | None:
 
 
 def load_weights(
-    model: nn.Module, source: str | Path | Mapping[str, Tensor], weights: str = "ema", reset_head: bool = False
+    model: nn.Module,
+    source: str | Path | Mapping[str, Tensor],
+    weights: str = "ema",
+    reset_head: bool = False,
+    img_size: int | tuple[int, int] | None = None,
 ) -> None:
-    """Load a file (`read_weights`) or a state dict (`to_soft_keys`) into a SoftTransformer.
+    """Load a file or a state dict into a SOFT model; nothing is loaded if it does not fit.
 
     Args:
-        model: the SoftTransformer to fill; position embeddings are resized to its `img_size`.
-        source: file, or state dict in the authors' or our key names.
+        model: the model to fill. What depends on its `img_size` and `num_landmarks` is resized to it, with a warning
+            in the log, see `soft.models.resizing`.
+        source: a file, see `read_weights`, or a state dict, see `to_soft_keys`.
         weights: `ema` for the moving average where there is one, else `raw`.
-        reset_head: keep the model's own classifier and leave out the file's.
+        reset_head: keep the model's own classifier and leave out the source's.
+        img_size: pixels, or (height, width), that the weights belong to; None to infer it from their shapes.
 
     Raises:
-        SettingError: the file cannot be read, or does not fit the model; nothing is loaded then.
+        SettingError: the file cannot be read, or does not fit the model.
     """
     if isinstance(source, (str, Path)):
         source = read_weights(source, weights)
@@ -150,31 +111,35 @@ def load_weights(
         own = model.state_dict()
         state_dict = {key: value for key, value in state_dict.items() if not key.startswith("head.")}
         state_dict |= {key: value for key, value in own.items() if key.startswith("head.")}
-    model.load_state_dict(state_dict)
+    model.load_state_dict(fit_to_model(state_dict, model, img_size=img_size))
 
 
-def fit_to_model(state_dict: Mapping[str, Tensor], model: nn.Module, strict: bool = True) -> dict[str, Tensor]:
-    """State dict for `model` (a SoftTransformer) from any form that `to_soft_keys` reads: checked, and resized to it.
+def fit_to_model(
+    state_dict: Mapping[str, Tensor],
+    model: nn.Module,
+    strict: bool = True,
+    img_size: int | tuple[int, int] | None = None,
+) -> dict[str, Tensor]:
+    """Return a state dict in our key names whose keys and shapes are the model's, resized where it has to be.
 
     Args:
-        state_dict: weights in the authors' or our key names.
-        model: gives the keys, shapes and grids that are wanted.
-        strict: refuse missing and extra keys too, not only shapes that differ.
+        state_dict: weights in any form that `to_soft_keys` reads.
+        model: the SOFT model that they are for.
+        strict: refuse missing and unknown keys too, not only shapes that differ.
+        img_size: as in `load_weights`.
 
     Raises:
         SettingError: something does not fit.
     """
-    ours = to_soft_keys(state_dict)
+    ours, resized = resize_to_model(to_soft_keys(state_dict), model, img_size)
     wanted = model.state_dict()
-    for i, stage in enumerate(model.stages):
-        key = f"stages.{i}.pos_embed"
-        if key in ours:
-            ours[key] = _fit_position_embedding(ours[key], stage)
     missing = [key for key in wanted if strict and key not in ours]
-    extra = [key for key in ours if strict and key not in wanted]
+    unknown = [key for key in ours if strict and key not in wanted]
     misshaped = [key for key, value in ours.items() if key in wanted and value.shape != wanted[key].shape]
-    problems = missing + extra + misshaped
+    problems = missing + unknown + misshaped
     if not problems:
+        if resized:
+            log.warning("The weights were resized to fit the model: %s.", resized)
         return ours
     if all(key.startswith("head.") for key in problems):
         theirs, own = (len(weights.get("head.weight", ())) for weights in (ours, wanted))
@@ -182,60 +147,59 @@ def fit_to_model(state_dict: Mapping[str, Tensor], model: nn.Module, strict: boo
             f"The weights classify into {theirs} classes and the model into {own}: build it with num_classes={theirs}, "
             "or keep its own classifier with soft.models.checkpoints.load_weights(..., reset_head=True)."
         )
-    shapes = [f"{key} {tuple(ours[key].shape)} instead of {tuple(wanted[key].shape)}" for key in misshaped]
-    parts = (("missing", missing), ("unknown", extra), ("of another shape", shapes))
-    message = "; ".join(f"{len(found)} {what} ({_first_few(found)})" for what, found in parts if found)
-    hint = ""
-    if all(".landmarks.conv." in key for key in problems):
-        hint = " Landmark windows follow from img_size and num_landmarks; models run on inputs of any other size too."
-    raise SettingError(f"The weights do not fit the model; keys: {message}.{hint}")
+    shapes = {key: (tuple(ours[key].shape), tuple(wanted[key].shape)) for key in misshaped}
+    raise SettingError(_misfit(missing, unknown, shapes))
 
 
-def _fit_position_embedding(embedding: Tensor, stage: nn.Module) -> Tensor:
-    """Position embedding on the stage's grid; unchanged where it does not come from a square grid."""
-    own = stage.pos_embed.shape
-    prefix = own[1] - stage.grid[0] * stage.grid[1]
-    tokens = embedding.shape[1] - prefix if embedding.ndim == 3 else 0
-    side = math.isqrt(max(tokens, 0))
-    if embedding.shape == own or side == 0 or side * side != tokens:
-        return embedding
-    return resize_position_embedding(embedding, (side, side), stage.grid)
+def check_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict in our key names; timm calls this as `pretrained_filter_fn` before it adapts the weights.
+
+    timm then drops a classifier of another width, adapts the first convolution to other input channels, and loads
+    without looking at missing keys. So keys are checked here, and timm is told how many classes the weights have.
+
+    Raises:
+        SettingError: keys other than the classifier's are missing or unknown.
+    """
+    ours, wanted = to_soft_keys(state_dict), model.state_dict()
+    missing = [key for key in wanted if key not in ours and not key.startswith("head.")]
+    unknown = [key for key in ours if key not in wanted and not key.startswith("head.")]
+    if missing or unknown:
+        raise SettingError(_misfit(missing, unknown, {}))
+    if "head.weight" in ours:
+        model.pretrained_cfg["num_classes"] = len(ours["head.weight"])
+    return ours
 
 
-def _rules(official: bool) -> list[tuple[re.Pattern[str], str]]:
-    pairs = _NAMES if not official else [(ours, theirs) for theirs, ours in _NAMES]
-    digits = {r"\#": r"(?P<stage>\d+)", r"\*": r"(?P<block>\d+)"}
-    return [
-        (re.compile(re.sub(r"\\[#*]", lambda m: digits[m[0]], re.escape(old)) + r"(?P<leaf>\..+)?"), new)
-        for old, new in pairs
-    ]
+# Options of the attentions, by the part of a block whose shape they decide, and where the shape says their value.
+_OPTIONS = {
+    ".attn.projection": ("num_landmarks", 1),
+    ".attn.directions": ("num_features", 0),
+    ".attn.conv.weight": ("conv_kernel", 2),
+}
 
 
-_RULES = {official: _rules(official) for official in (False, True)}
+def _misfit(
+    missing: list[str], unknown: list[str], shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+) -> str:
+    """Return what does not fit, given the shapes (the weights', the model's) that differ, and the option to change."""
+    differences = [f"{key} {theirs} instead of {own}" for key, (theirs, own) in shapes.items()]
+    parts = (("missing", missing), ("unknown", unknown), ("of another shape", differences))
+    message = "; ".join(f"{len(found)} {what} ({first_few(found)})" for what, found in parts if found)
+    keys, hint = [*missing, *unknown, *shapes], ""
+    if all(".attn.landmarks.conv." in key for key in keys) and not shapes:
+        how, fits = ("by", "conv") if unknown else ("without", "avgpool, random or first, as they were trained")
+        hint = f" The weights sample landmarks {how} a convolution; build the model with sampling={fits}."
+    for part, (option, axis) in _OPTIONS.items():
+        if len(keys) == len(shapes) and all(key.endswith(part) for key in keys):
+            hint = f" Build the model with {option}={shapes[keys[0]][0][axis]}, as the weights were trained."
+    return f"The weights do not fit the model; keys: {message}.{hint}"
 
 
-def _rename(key: str, official: bool) -> str | None:
-    """`key` in the authors' names (`official`) or ours; None where it has no name there."""
-    for pattern, target in _RULES[official]:
-        if match := pattern.fullmatch(key):
-            found = match.groupdict(default="")
-            if "stage" in found:
-                target = target.replace("#", str(int(found["stage"]) + (1 if official else -1)))
-            return target.replace("*", found.get("block", "")) + found["leaf"]
-    return None
-
-
-def _first_few(items: list[str]) -> str:
-    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
-    return ", ".join(items[:3]) + more
-
-
-def read_recipe(path: str | Path) -> dict[str, object] | None:
-    """The configuration that a checkpoint of ours was trained with, as plain containers; None for any other file."""
-    path = Path(path)
-    if path.suffix != ".ckpt" or not path.is_file():
-        return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("recipe")
-    except Exception:  # `read_weights` says what is wrong with the file
-        return None
+def _about_folder(path: Path) -> str:
+    """Return how to go on after "There is no checkpoint file PATH": a folder may hold one."""
+    if not path.is_dir():
+        return "."
+    files = [file for folder in (path, path / "checkpoints") if folder.is_dir() for file in folder.iterdir()]
+    found = sorted(file for file in files if file.name.endswith(FILE_TYPES) and file.is_file())
+    best = [file for name in ("best.ckpt", "last.ckpt") for file in found if file.name == name] or found
+    return "; it is a folder." + (f" Did you mean {best[0]}?" if best else "")

@@ -1,38 +1,49 @@
-"""A model from the plain mapping that a run's configuration and its checkpoints hold."""
+"""Models from plain mappings, as configurations and checkpoints hold them, and from files of weights."""
 
 import difflib
 import inspect
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import timm
+from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, is_model
+from torch import Tensor, nn
 
+from soft.attention import ATTENTIONS, attention_options
 from soft.errors import SettingError
 from soft.models.backbone import SoftTransformer
-from soft.models.checkpoints import load_weights, read_recipe, read_weights
+from soft.models.checkpoints import load_weights, read_weights
+from soft.models.metadata import Metadata, attach_metadata, read_metadata
+from soft.models.recognition import find_sizes, recognise
+
+log = logging.getLogger(__name__)
+
+_NOT_ARGUMENTS = ("name", "attention", "grad_checkpointing", "recipe")
 
 
 def create_from_config(
     config: Mapping[str, object], num_classes: int, img_size: int | tuple[int, int] | None = None
 ) -> SoftTransformer:
-    """The model that `config` names.
+    """Return the model that `config` names.
 
     Args:
-        config: `name`, a mapping `attention` of the attention's name and options, `grad_checkpointing`, and further
-            arguments of `SoftTransformer`; `recipe` is for training and is not read.
+        config: `name`, `attention` (a name, or a mapping of the attention's name and options), `grad_checkpointing`,
+            and further arguments of `SoftTransformer`. `recipe` is for training and is not read.
         num_classes: width of the classifier.
         img_size: pixels, or (height, width); None for the model's own.
+
+    Raises:
+        SettingError: an unknown name or option, or a value that does not fit.
     """
-    options = {
-        key: value for key, value in config.items() if key not in ("name", "attention", "grad_checkpointing", "recipe")
-    }
-    name, attention = config["name"], config.get("attention", {})
+    name, options = config["name"], _options(config)
     check_model_name("model.name", name)
-    _check_options({**options, **attention})
+    _check_options("model.", options)
     if img_size is not None:
         options["img_size"] = img_size
-    model = timm.create_model(name, num_classes=num_classes, **options, **attention)
+    model = timm.create_model(name, num_classes=num_classes, **options)
     if config.get("grad_checkpointing"):
         model.set_grad_checkpointing()
     return model
@@ -51,31 +62,117 @@ def check_model_name(setting: str, name: object) -> None:
     raise SettingError(f"{setting}={name!r} is not a SOFT model; did you mean {' or '.join(close)}?")
 
 
+def describe_model(model: nn.Module) -> dict[str, object] | None:
+    """Return the configuration with which `create_from_config` builds this model again, in plain containers.
+
+    None for a model that was not made by `timm.create_model`.
+    """
+    arguments = getattr(model, "_model_args", None)
+    if arguments is None or not hasattr(model, "pretrained_cfg"):
+        return None
+    options = {key: value for key, value in arguments.items() if key not in ("num_classes", "img_size")}
+    return {"name": model.pretrained_cfg["architecture"], **options}
+
+
 def create_from_checkpoint(
-    path: str | Path, config: Mapping[str, object] | None = None, weights: str = "ema"
+    path: str | Path,
+    config: Mapping[str, object] | None = None,
+    weights: str = "ema",
+    num_classes: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
 ) -> SoftTransformer:
-    """The model that a checkpoint holds, with its weights.
+    """Return the model that a checkpoint holds, with its weights, class names and preprocessing.
 
     Args:
         path: a file of ours or a released one, see `read_weights`.
         config: as in `create_from_config`; None for what the checkpoint says. Released files do not say it.
         weights: `ema` for the moving average where there is one, else `raw`.
+        num_classes: width of the classifier; None for the file's. Another number gives a new classifier.
+        img_size: pixels, or (height, width); None for the size of training. Another size resizes the weights.
+
+    Raises:
+        SettingError: the file cannot be read, does not say which model it holds, or does not fit `config`.
     """
-    trained = read_recipe(path)
-    state_dict = read_weights(path, weights)
-    if config is None:
-        if trained is None:
-            raise SettingError(f"{path} does not say which model it holds; add model=soft_tiny, for example.")
-        config = trained["model"]
+    state_dict, metadata = read_weights(path, weights), read_metadata(path)
+    config = config or (metadata and metadata.model)
+    if not config:
+        raise SettingError(f"{path} does not say which model it holds; add model=soft_tiny, for example.")
+    return _create(state_dict, metadata, config, num_classes, img_size)
+
+
+def load_model(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    weights: str = "ema",
+    num_classes: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    **options: object,
+) -> SoftTransformer:
+    """Return a trained model from a file, in evaluation mode, with its class names and preprocessing.
+
+    `model.pretrained_cfg["label_names"]` names the classes, where the file does, and
+    `timm.data.create_transform(**timm.data.resolve_model_data_config(model))` prepares an image as in training.
+
+    Args:
+        path: a checkpoint of ours, or a file in the authors' key names, see `read_weights`.
+        name: a model of `timm.list_models("soft_*")`; None for the one that the checkpoint names, or else the one that
+            has these shapes. The shapes are those of two models, soft_tiny and soft_norm_tiny for example: then one of
+            the names has to be in the file's name.
+        weights: `ema` for the moving average where there is one, else `raw`.
+        num_classes: width of the classifier; None for the file's. Another number gives a new classifier.
+        img_size: pixels, or (height, width); None for the size that the weights belong to. Another size resizes them.
+        options: arguments of the model or its attention, such as `num_landmarks`, in place of the checkpoint's.
+
+    Raises:
+        SettingError: the file cannot be read, its model is not known, or the arguments do not fit it.
+    """
+    if name is not None:
+        check_model_name("name", name)
+    _check_options("", options)
+    state_dict, metadata = read_weights(path, weights), read_metadata(path)
+    config = metadata and metadata.model
+    if not config or name not in (None, config["name"]):
+        config = {"name": name} if name else recognise(state_dict, Path(path))
+    recorded = _options(config)
+    if options.get("attention") not in (None, recorded.get("attention")):
+        of_attention = {option for attention in ATTENTIONS for option in attention_options(attention)}
+        recorded = {key: value for key, value in recorded.items() if key not in of_attention}
+    config = {"name": config["name"], **recorded, **options}
+    if metadata is None and img_size is None:
+        sizes = find_sizes(state_dict, config)
+        img_size, config = sizes.pop("img_size", None), {**config, **sizes}
+    return _create(state_dict, metadata, config, num_classes, img_size).eval()
+
+
+def _create(
+    state_dict: Mapping[str, Tensor],
+    metadata: Metadata | None,
+    config: Mapping[str, object],
+    num_classes: int | None,
+    img_size: int | tuple[int, int] | None,
+) -> SoftTransformer:
+    trained_size = metadata.img_size if metadata else None
+    size = img_size or trained_size
     classes = len(state_dict["head.weight"]) if "head.weight" in state_dict else 0
-    # Landmark windows follow from the size that the weights were trained at, not from the one they are used at.
-    model = create_from_config(config, classes, trained["data"]["img_size"] if trained else None)
-    load_weights(model, state_dict)
+    num_classes = classes if num_classes is None else num_classes
+    model = create_from_config(config, num_classes, size)
+    load_weights(model, state_dict, reset_head=num_classes != classes, img_size=trained_size)
+    if num_classes != classes:
+        log.warning("The classifier of %d classes is new; the one in the file has %d.", num_classes, classes)
+    attach_metadata(model, replace(metadata or Metadata(), img_size=size and to_2tuple(size)))
     return model
 
 
-def _check_options(options: Mapping[str, object]) -> None:
+def _options(config: Mapping[str, object]) -> dict[str, object]:
+    """Return a configuration's arguments of the model and of its attention, without the model's name."""
+    attention = config.get("attention", {})
+    named = {"attention": attention} if isinstance(attention, str) else attention
+    return {key: value for key, value in config.items() if key not in _NOT_ARGUMENTS} | dict(named)
+
+
+def _check_options(prefix: str, options: Mapping[str, object]) -> None:
     """Refuse arguments of timm's: a configuration may come with a checkpoint, and names no files to load."""
     for_timm = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
     if refused := sorted(for_timm.intersection(options) | {key for key in options if key.startswith("pretrained")}):
-        raise SettingError(f"model.{refused[0]} is not a setting of a SOFT model, but an argument of timm's own.")
+        raise SettingError(f"{prefix}{refused[0]} is not a setting of a SOFT model, but an argument of timm's own.")

@@ -1,4 +1,4 @@
-"""Rewrites of a trained model that only inference can have, and the model as a program of its own."""
+"""Rewrites of a trained model for inference alone, and the model as a program of its own."""
 
 import copy
 import warnings
@@ -11,12 +11,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def optimise_for_inference(model: nn.Module) -> nn.Module:
-    """A copy of `model` in eval mode, faster, with the same outputs up to rounding.
+    """Return a faster copy of `model` in evaluation mode, with the same outputs up to rounding.
 
-    BatchNorm's running statistics are folded into the convolution before it, and convolution weights are laid out
+    BatchNorm's running statistics are folded into the convolution before it. Convolution weights are laid out
     channels-last, which the convolutions' inputs and outputs then follow. The logits agree to about 1e-6 of their size
-    in float32 and 1e-14 in float64, so that an image between two classes may change sides. The copy cannot be trained,
-    and its state dict is its own: keep the original's.
+    in float32 and 1e-14 in float64, so that the class of an image on the border of two may change. The copy cannot be
+    trained, and its state dict has other keys than the original's.
 
     Args:
         model: any model whose BatchNorm layers are in timm's ConvNormAct, such as a SoftTransformer.
@@ -30,21 +30,21 @@ def optimise_for_inference(model: nn.Module) -> nn.Module:
 
 
 def export_program(model: nn.Module, path: str | Path, img_size: tuple[int, int]) -> float:
-    """Writes `model` as a program that PyTorch runs without this code: `torch.export.load(path).module()`.
+    """Write `model` as a program that PyTorch runs without this code: `torch.export.load(path).module()`.
 
     Args:
-        model: in eval mode, such as one of `optimise_for_inference`.
-        path: of the new file, by custom ending in .pt2.
-        img_size: height and width of the images (B, in_chans, height, width) that it takes; B is any number.
+        model: the model in evaluation mode, such as `optimise_for_inference` returns.
+        path: the file to write, by custom with the ending .pt2.
+        img_size: height and width of the images (B, in_chans, height, width) that the program takes, for any B.
 
     Returns:
-        The largest difference between logits of the program, as it is read back, and of `model`, relative to the
-        largest logit, on two images of noise.
+        The largest difference between the logits of `model` and of the program that is read back from the file, on two
+        images of noise, relative to the largest logit.
     """
     weight = next(model.parameters())
     images = torch.randn(2, model.in_chans, *img_size, dtype=weight.dtype, device=weight.device)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No complete tensor found in the group")  # of weights that share storage
+        warnings.filterwarnings("ignore", "No complete tensor found in the group")  # about weights that share storage
         program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
         torch.export.save(program, path)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The blocks' MLP in one autograd function, which keeps nothing of its hidden width for the backward pass."""
+"""The blocks' MLP as one autograd function, which keeps no hidden activations for the backward pass."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from soft.attention.eager import is_eager
 
-# Hidden values that a CPU works on at a time: most of what follows from them is then found in its cache.
+# Number of hidden values that a CPU works on at a time, so few that its cache holds them from one step to the next.
 CHUNK = 2**19
 
 # Tanh-GELU is x·σ(ODD·x + CUBIC·x³) with σ the logistic function, which is cheaper than tanh.
@@ -19,16 +19,17 @@ CUBIC = 0.044715 * ODD
 
 
 class LeanMlp(Mlp):
-    """timm's Mlp with GELU and without dropout. Tokens (..., C) -> (..., C).
+    """timm's Mlp with GELU and without dropout: tokens (..., C) -> (..., C).
 
     The hidden activations and their gradients are the largest tensors of a block. The backward pass computes them
-    again, and on a CPU none exists as a whole: a few rows at a time stay in the cache, which pays for the repetition.
-    Under autocast, for compilers and exporters, and where hooks listen to the maps inside, this is timm's own forward.
+    again. On a CPU they never exist as a whole: they are computed for a few rows at a time, which stay in the cache,
+    and this pays for computing them twice. Under autocast, for compilers and exporters, and where hooks are registered
+    on the linear maps or the activation, timm's own forward runs instead.
 
     Args:
         dim: token width C.
-        hidden: width between the two maps.
-        approximate: of GELU, `tanh` or `none`.
+        hidden: width between the two linear maps.
+        approximate: `tanh` for GELU's tanh approximation, `none` for exact GELU.
     """
 
     def __init__(self, dim: int, hidden: int, approximate: str):
@@ -36,14 +37,15 @@ class LeanMlp(Mlp):
         self.act = nn.GELU(approximate)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return tokens (..., C), given tokens (..., C)."""
         if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-            if is_eager() and _is_plain(self, x):
+            if is_eager() and _can_fuse(self, x):
                 first, second = self.fc1, self.fc2
                 return _Mlp.apply(x, first.weight, first.bias, second.weight, second.bias, self.act.approximate)
         return self.fc2(self.act(self.fc1(x)))
 
 
-def _is_plain(mlp: LeanMlp, x: Tensor) -> bool:
+def _can_fuse(mlp: LeanMlp, x: Tensor) -> bool:
     if x.dtype not in (torch.float32, torch.float64) or x.dtype != mlp.fc1.weight.dtype:
         return False
     device_type = x.device.type
@@ -56,6 +58,8 @@ def _is_plain(mlp: LeanMlp, x: Tensor) -> bool:
 
 
 class _Mlp(torch.autograd.Function):
+    """W₂·GELU(W₁·x + b₁) + b₂, a chunk of rows at a time."""
+
     @staticmethod
     def forward(
         ctx: FunctionCtx, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, approximate: str
@@ -106,7 +110,7 @@ def _buffers(rows: Tensor, weight: Tensor, count: int) -> tuple[Tensor, ...]:
 
 
 def _gelu(x: Tensor, approximate: str, out: Tensor) -> None:
-    """GELU of `x` into `out`."""
+    """Write GELU(x) into `out`."""
     if _is_one_pass(x, approximate):
         torch.ops.aten.gelu.out(x, approximate=approximate, out=out)
     else:
@@ -114,7 +118,7 @@ def _gelu(x: Tensor, approximate: str, out: Tensor) -> None:
 
 
 def _gelu_backward(grad: Tensor, x: Tensor, approximate: str, out: Tensor, space: Tensor) -> None:
-    """GELU of `x` into `out`; `grad`, of that, becomes the gradient of `x`."""
+    """Write GELU(x) into `out`, and turn `grad`, the gradient of that, into the gradient of `x` in place."""
     if _is_one_pass(x, approximate):
         torch.ops.aten.gelu.out(x, approximate=approximate, out=out)
         torch.ops.aten.gelu_backward.grad_input(grad, x, approximate=approximate, grad_input=grad)
@@ -127,12 +131,12 @@ def _gelu_backward(grad: Tensor, x: Tensor, approximate: str, out: Tensor, space
 
 
 def _is_one_pass(x: Tensor, approximate: str) -> bool:
-    # PyTorch's tanh-GELU on a CPU takes twice as long as the passes over a chunk in cache.
+    # On a CPU, PyTorch's tanh-GELU takes twice as long as the passes of `_gate` over a chunk in the cache.
     return approximate == "none" or x.device.type != "cpu"
 
 
 def _gate(x: Tensor, out: Tensor) -> Tensor:
-    """σ, by which tanh-GELU multiplies x."""
+    """Write σ(ODD·x + CUBIC·x³) into `out`, the factor by which tanh-GELU multiplies x."""
     return torch.addcmul(_scalar(ODD, x), x, x, value=CUBIC, out=out).mul_(x).sigmoid_()
 
 

@@ -1,4 +1,4 @@
-"""Dropout, residual sum and LayerNorm of a post-norm block, in one autograd function."""
+"""Dropout, residual sum and LayerNorm of a post-norm block as one autograd function."""
 
 import torch
 from torch import Tensor, nn
@@ -8,19 +8,19 @@ from soft.attention.eager import is_eager
 
 
 def add_and_normalise(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> Tensor:
-    """`norm(x + drop(y))` of tokens (..., C).
+    """Return `norm(x + drop(y))` of tokens (..., C).
 
-    In eager mode on a CPU what was dropped is kept as bytes, not as numbers, and drawn sixteen bits at a time: the rate
-    is `drop.p` to the nearest 2⁻¹⁶.
+    In eager mode on a CPU, the mask of dropped elements is kept as bytes and drawn from sixteen random bits an element,
+    so that the rate is `drop.p` rounded to a multiple of 2⁻¹⁶.
     """
-    if drop.training and drop.p > 0 and _is_plain(norm, drop, x, y):
+    if drop.training and drop.p > 0 and _can_fuse(norm, drop, x, y):
         kept = 2**16 - round(drop.p * 2**16)
         return _DropAddNorm.apply(x, y, norm.weight, norm.bias, norm.eps, kept)
     return norm(x + drop(y))
 
 
-def _is_plain(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> bool:
-    if not isinstance(x, Tensor) or not is_eager():  # torch.fx traces with something else
+def _can_fuse(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> bool:
+    if not isinstance(x, Tensor) or not is_eager():  # torch.fx traces with proxies
         return False
     if x.device.type != "cpu" or x.dtype != y.dtype or torch.is_autocast_enabled("cpu"):
         return False
@@ -29,7 +29,7 @@ def _is_plain(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> bool:
 
 
 class _DropAddNorm(torch.autograd.Function):
-    """LayerNorm of X + Y·keep·2¹⁶/kept, where keep is 1 with the probability kept/2¹⁶."""
+    """LayerNorm of X + Y·keep·2¹⁶/kept, where each element of `keep` is 1 with probability kept/2¹⁶, else 0."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, kept: int) -> Tensor:

@@ -1,24 +1,24 @@
-"""The named SOFT models, registered with timm (paper, Table 2; IJCV for the normalised ones)."""
+"""The named SOFT models, registered with timm (paper, Table 2; the journal version for the normalised ones)."""
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
 from soft.attention import attention_options
 from soft.models.backbone import SoftTransformer
-from soft.models.checkpoints import to_soft_keys
+from soft.models.checkpoints import check_pretrained
 
-# Depths and widths per stage. Heads are 32 channels wide throughout.
+# Depths and widths of the stages. All heads are 32 channels wide.
 _SIZES = {
     "tiny": ((1, 2, 3, 2), (64, 128, 320, 512)),
     "small": ((1, 3, 7, 4), (64, 128, 320, 512)),
     "medium": ((1, 3, 29, 5), (64, 128, 288, 512)),
     "large": ((1, 3, 40, 5), (64, 128, 320, 512)),
     "huge": ((1, 5, 49, 5), (64, 128, 352, 512)),
-    # The released configuration of "small", which contradicts its own table (39M instead of 24M parameters).
+    # The configuration that was released as "small". It has 39M parameters, where its own table says 24M.
     "small_39m": ((1, 3, 20, 4), (64, 128, 320, 512)),
 }
 
-# Ours, for 28 to 64 px: a finer stem keeps 16x16 tokens in stage 1 at 32 px.
+# A model of ours for images of 28 to 64 px: at 32 px, the finer stem leaves 16x16 tokens in stage 1.
 _PICO = {
     "img_size": 32,
     "depths": (1, 1, 2, 1),
@@ -28,7 +28,14 @@ _PICO = {
     "stem_width": 16,
     "stem_strides": (2, 1, 1),
 }
-_PICO_LANDMARKS = 9  # fit the 4x4 grid of stage 3
+_PICO_LANDMARKS = 9  # 3x3; stage 3 has 4x4 tokens
+
+# Depths and widths of each stage, by the model's name.
+LAYOUTS = {
+    "soft_pico": (_PICO["depths"], _PICO["embed_dims"]),
+    **{f"soft_{size}": layout for size, layout in _SIZES.items()},
+    **{f"soft_norm_{size}": layout for size, layout in _SIZES.items() if size != "small_39m"},
+}
 
 
 def _cfg(**kwargs: object) -> dict[str, object]:
@@ -52,8 +59,7 @@ def _cfg(**kwargs: object) -> dict[str, object]:
 default_cfgs = generate_default_cfgs(
     {
         "soft_pico": _cfg(input_size=(3, 32, 32), pool_size=(2, 2), crop_pct=1.0),
-        **{f"soft_{size}": _cfg() for size in _SIZES},
-        **{f"soft_norm_{size}": _cfg() for size in _SIZES if size != "small_39m"},
+        **{name: _cfg() for name in LAYOUTS if name != "soft_pico"},
     }
 )
 
@@ -63,22 +69,27 @@ def _create(variant: str, pretrained: bool, **kwargs: object) -> SoftTransformer
         SoftTransformer,
         variant,
         pretrained,
-        pretrained_filter_fn=to_soft_keys,
+        pretrained_filter_fn=check_pretrained,
         feature_cfg={"out_indices": kwargs.pop("out_indices", (0, 1, 2, 3)), "feature_cls": "getter"},
         **kwargs,
     )
 
 
 def _soft(variant: str, pretrained: bool, **kwargs: object) -> SoftTransformer:
-    normalised = variant.startswith("soft_norm_")
-    depths, widths = _SIZES[variant.removeprefix("soft_norm_" if normalised else "soft_")]
-    sizes = {"depths": depths, "embed_dims": widths, "num_heads": tuple(width // 32 for width in widths)}
-    return _create(variant, pretrained, **sizes, **{"attention": "soft_norm" if normalised else "soft", **kwargs})
+    depths, widths = LAYOUTS[variant]
+    widths = kwargs.get("embed_dims", widths)
+    own = {
+        "depths": depths,
+        "embed_dims": widths,
+        "num_heads": tuple(width // 32 for width in widths),
+        "attention": "soft_norm" if variant.startswith("soft_norm_") else "soft",
+    }
+    return _create(variant, pretrained, **{**own, **kwargs})
 
 
 @register_model
 def soft_pico(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """1.5M parameters, for 28 to 64 px images; not in the paper."""
+    """Build SOFT-Pico: 1.5M parameters, for images of 28 to 64 px; not in the paper."""
     takes_landmarks = "num_landmarks" in attention_options(kwargs.get("attention", "soft"))
     landmarks = {"num_landmarks": _PICO_LANDMARKS} if takes_landmarks else {}
     return _create("soft_pico", pretrained, **{**_PICO, **landmarks, **kwargs})
@@ -86,65 +97,65 @@ def soft_pico(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
 
 @register_model
 def soft_tiny(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """13M parameters, 1.9 GMACs, 79.3 % published."""
+    """Build SOFT-Tiny: 13M parameters, 1.9 GMACs, 79.3 % top-1 published."""
     return _soft("soft_tiny", pretrained, **kwargs)
 
 
 @register_model
 def soft_small(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """24M parameters, 3.3 GMACs, 82.2 % published."""
+    """Build SOFT-Small: 24M parameters, 3.3 GMACs, 82.2 % top-1 published."""
     return _soft("soft_small", pretrained, **kwargs)
 
 
 @register_model
 def soft_small_39m(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """The released layout of soft_small: 39M parameters, stage-3 depth 20, for loading the authors' file."""
+    """Build the released layout of soft_small, for the authors' file: 39M parameters, depth 20 in stage 3."""
     return _soft("soft_small_39m", pretrained, **kwargs)
 
 
 @register_model
 def soft_medium(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """45M parameters, 7.2 GMACs, 82.9 % published."""
+    """Build SOFT-Medium: 45M parameters, 7.2 GMACs, 82.9 % top-1 published."""
     return _soft("soft_medium", pretrained, **kwargs)
 
 
 @register_model
 def soft_large(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """64M parameters, 11.0 GMACs, 83.1 % published."""
+    """Build SOFT-Large: 64M parameters, 11.0 GMACs, 83.1 % top-1 published."""
     return _soft("soft_large", pretrained, **kwargs)
 
 
 @register_model
 def soft_huge(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """87M parameters, 16.3 GMACs, 83.3 % published."""
+    """Build SOFT-Huge: 87M parameters, 16.3 GMACs, 83.3 % top-1 published."""
     return _soft("soft_huge", pretrained, **kwargs)
 
 
 @register_model
 def soft_norm_tiny(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """soft_tiny with normalised attention, 79.4 % published."""
+    """Build soft_tiny with normalised attention: 79.4 % top-1 published."""
     return _soft("soft_norm_tiny", pretrained, **kwargs)
 
 
 @register_model
 def soft_norm_small(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """soft_small with normalised attention, 82.4 % published."""
+    """Build soft_small with normalised attention: 82.4 % top-1 published."""
     return _soft("soft_norm_small", pretrained, **kwargs)
 
 
 @register_model
 def soft_norm_medium(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """soft_medium with normalised attention, 83.1 % published."""
+    """Build soft_medium with normalised attention: 83.1 % top-1 published."""
     return _soft("soft_norm_medium", pretrained, **kwargs)
 
 
 @register_model
 def soft_norm_large(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """soft_large with normalised attention, 83.3 % published."""
+    """Build soft_large with normalised attention: 83.3 % top-1 published."""
     return _soft("soft_norm_large", pretrained, **kwargs)
 
 
 @register_model
 def soft_norm_huge(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """soft_huge with normalised attention, 83.4 % published."""
+    """Build soft_huge with normalised attention: 83.4 % top-1 published."""
     return _soft("soft_norm_huge", pretrained, **kwargs)

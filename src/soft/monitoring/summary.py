@@ -6,9 +6,9 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from soft.hardware.machine import describe_machine
 from soft.hardware.memory import peak_memory
 from soft.monitoring.console import print_rows
-from soft.monitoring.environment import describe_environment
 from soft.runs.best_checkpoint import BestCheckpoint
 from soft.runs.folder import METRICS, as_typed, from_here
 from soft.runs.metrics import show_metric
@@ -46,7 +46,7 @@ def summarise_run(trainer: Trainer, folder: Path, facts: Mapping[str, object], s
         "peak_memory": peak_memory(trainer.strategy.root_device),
         "last": last,
         "facts": dict(facts),
-        "environment": describe_environment(trainer.strategy.root_device),
+        "environment": describe_machine(trainer.strategy.root_device),
     }
 
 

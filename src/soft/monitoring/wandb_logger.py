@@ -8,6 +8,7 @@ import wandb
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from wandb.sdk.lib.wbauth import read_netrc_auth
 
 from soft.errors import SettingError
 from soft.monitoring.csv_logger import CsvLogger
@@ -70,7 +71,7 @@ def create_wandb_logger(
 
     Args:
         save_dir: the run's folder; offline data goes to `wandb/` below it.
-        mode: `auto` is online when WANDB_API_KEY is set (or as WANDB_MODE says) and offline otherwise.
+        mode: `auto` is what WANDB_MODE says; without that, online with a login and offline else.
         log_model: checkpoints as artifacts: True for the best one at the end, `all` for each one as it is written.
         options: further arguments of `wandb.init`, such as `project`, `name`, `group`, `tags`. The `id` is that of the
             run in `save_dir`, if there is one: a run that goes on does so in W&B too.
@@ -83,8 +84,8 @@ def create_wandb_logger(
         check_choice("logger.wandb.log_model", log_model, ("true", "false", "all"))
     if log_model and mode == "offline":
         raise SettingError(
-            f"logger.wandb.log_model={str(log_model).lower()} uploads checkpoints, and this run is offline; set "
-            "WANDB_API_KEY and logger.wandb.mode=online, or leave out logger.wandb.log_model."
+            f"logger.wandb.log_model={str(log_model).lower()} uploads checkpoints, and this run is offline; log "
+            "in with `wandb login` and set logger.wandb.mode=online, or leave out logger.wandb.log_model."
         )
     if mark := read_mark(Path(save_dir)):
         options.setdefault("id", mark["id"])
@@ -99,14 +100,30 @@ def resolve_wandb_mode(mode: str) -> str:
     """Return online, offline or disabled for a mode of `create_wandb_logger`."""
     check_choice("logger.wandb.mode", mode, WANDB_MODES)
     if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
-    if mode == "online" and not os.environ.get("WANDB_API_KEY"):
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_login() else "offline")
+    if mode == "online" and not has_wandb_login():
         raise SettingError(
-            "logger.wandb.mode=online needs WANDB_API_KEY in the environment; mode=offline needs nothing."
+            "logger.wandb.mode=online needs a login: `wandb login` or WANDB_API_KEY in the environment; mode=offline "
+            "needs nothing."
         )
     return mode
 
 
+def has_wandb_login() -> bool:
+    """Return whether W&B would find a key: in the environment, in its settings or in a netrc file.
+
+    Nothing is asked and no server is called, which `wandb.login` would do.
+    """
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    if wandb.setup().settings.api_key:
+        return True
+    try:
+        return read_netrc_auth(host=wandb_server()) is not None
+    except wandb.errors.AuthenticationError as error:
+        raise SettingError(f"The key for {wandb_server()} in the netrc file is not one of W&B: {error}") from error
+
+
 def wandb_server() -> str:
     """Return the URL that online runs talk to."""
-    return os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from soft.errors import SettingError
+from soft.errors import SettingError, first_few
 from soft.models.checkpoints import find_damage
 from soft.runs.folder import (
     METRICS,
@@ -112,8 +112,8 @@ def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> 
         )
     if changed := differences(recipe, mark["recipe"], older=is_older(mark)):
         raise SettingError(
-            f"{from_here(folder)} holds a run with other settings: {_listed(changed)}. Choose another folder with "
-            "hydra.run.dir."
+            f"{from_here(folder)} holds a run with other settings: {first_few(changed, shown=6)}. Choose another "
+            "folder with hydra.run.dir."
         )
     if (folder / RESULT).exists():
         return Start(f"{from_here(folder)} holds this run, and it is finished.", finished=True)
@@ -131,7 +131,7 @@ def _explain_machine(recipe: Mapping[str, object], mark: Mapping[str, object]) -
     changed = differences(recipe, mark["recipe"], keys=MACHINE, older=is_older(mark))
     if not changed:
         return ""
-    text = f"It goes on with {_listed(changed)}."
+    text = f"It goes on with {first_few(changed, shown=6)}."
     if any(change.partition("=")[0] in LAYOUT for change in changed):
         text += (
             " Every step trains on the same images; BatchNorm and mixup see them in other portions, so the numbers "
@@ -151,7 +151,7 @@ def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -
     changed = differences(recipe, mark["recipe"], older=is_older(mark)) if mark else []
     if origin and (origin / METRICS).is_file():
         replace_text(folder / METRICS, (origin / METRICS).read_text())
-    why = f", because these settings differ: {_listed(changed)}" if changed else ""
+    why = f", because these settings differ: {first_few(changed, shown=6)}" if changed else ""
     note = f"Goes on from {position} of {from_here(checkpoint)}, in a folder of its own{why}."
     return Start(note, checkpoint, position)
 
@@ -235,7 +235,3 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             f"The checkpoint is of another model ({', '.join(wrong[:3])} do not fit). Resume with the model, the "
             "number of classes and ema.decay on or off as it was trained; src/evaluate.py takes any of its weights."
         )
-
-
-def _listed(items: list[str]) -> str:
-    return ", ".join(items[:6]) + (f" and {len(items) - 6} more" if len(items) > 6 else "")

@@ -1,1 +1,1 @@
-"""Tables and figures of the paper, from the logged files of finished runs alone."""
+"""Tables, statistics and figures of finished runs, from their logged files alone."""

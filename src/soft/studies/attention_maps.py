@@ -1,7 +1,7 @@
 """The paper's figure of attention maps: what chosen points of an image attend to, models side by side.
 
-Works on any model whose attention modules are called as `forward(x, grid)` and have
-`attention_map(x, grid, queries) -> (B, h, len(queries), N)`, those of `soft.attention` for example.
+It works for any model whose attention modules are called as `forward(x, grid)` and have a method
+`attention_map(x, grid, queries) -> (B, h, len(queries), N)`, such as those of `soft.attention`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from soft.errors import SettingError
 from soft.settings import check_numbers, check_whole
 
 Point = Sequence[float]
-# Coarser maps say little; by default the figure shows the deepest attention with as many tokens on both sides.
-FINE_ENOUGH = 7
+# Tokens a side. Coarser maps say little; of several models the figure shows the deepest one that is not coarser.
+MIN_SIDE = 7
 
 
 def attention_layers(model: nn.Module) -> list[str]:
-    """Names of the modules that give attention maps, in the order of the model."""
+    """Return the names of the modules that give attention maps, in the order of the model."""
     return [name for name, module in model.named_modules() if hasattr(module, "attention_map")]
 
 
@@ -30,17 +30,20 @@ def attention_layers(model: nn.Module) -> list[str]:
 def attention_maps(
     model: nn.Module, images: Tensor, points: Sequence[Point], layers: Sequence[str], head: int | None = None
 ) -> dict[str, Tensor]:
-    """For each of `layers` what `points` attend to: (B, len(points), H, W) on the layer's grid, in float32, on the CPU.
+    """Return what `points` attend to in each of `layers`.
 
     Args:
-        model: run in evaluation mode, and left in the mode it is in.
-        images: as the model takes them, (B, C, H, W), on any device.
+        model: run in evaluation mode, and left in the mode that it was in.
+        images: (B, C, H, W) as the model takes them, on any device.
         points: [x, y] from [0, 0] at the top left to [1, 1].
-        layers: names of `attention_layers`.
+        layers: names from `attention_layers`.
         head: one head of each layer, from 0; None for the mean over the heads.
 
+    Returns:
+        by layer (B, len(points), H, W) on the layer's grid, in float32, on the CPU.
+
     Raises:
-        SettingError: a point outside the image, or a layer or head that is not there.
+        SettingError: a point lies outside the image, or a layer or head does not exist.
     """
     if not isinstance(points, Sequence) or not points:
         raise SettingError(f"points={points!r} has to be a list of [x, y], such as [[0.5, 0.5]].")
@@ -87,18 +90,18 @@ def draw_attention_maps(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Figure:
-    """A row for each image and point; the image, then a column for each model and layer.
+    """Draw a row for each image and point: the image, then a column for each model and layer.
 
     Each map has a scale of its own, from dark (its smallest weight) to bright (its largest), with both numbers below:
-    rows of some attentions are nearly even, some do not sum to one, and some hold negative weights. A cross marks the
+    the weights of some attentions are nearly equal, some do not sum to one, and some are negative. A cross marks the
     point, a frame its token.
 
     Args:
         models: one model, or several by the name that stands above their column. All get the same images.
         images, points, head: see `attention_maps`.
-        layers: their names, in each model; None for the last layer of each stage of a single model, and for the deepest
-            of these that is not too coarse of several.
-        mean, std: of the images' normalisation, to show them as they were; None stretches them from black to white.
+        layers: names of layers that every model has. None takes the last layer of each stage of a single model; of
+            several models it takes the deepest of these layers that is not too coarse.
+        mean, std: the images' normalisation, which is undone to show them; None stretches them from black to white.
 
     Raises:
         SettingError: see `attention_maps`; also for a model without attention maps.
@@ -109,7 +112,7 @@ def draw_attention_maps(
         wanted = layers or _last_layers(model)
         maps = attention_maps(model, images, points, wanted, head)
         if layers is None and len(named) > 1:
-            wanted = [next((w for w in reversed(wanted) if min(maps[w].shape[2:]) >= FINE_ENOUGH), wanted[0])]
+            wanted = [next((w for w in reversed(wanted) if min(maps[w].shape[2:]) >= MIN_SIDE), wanted[0])]
         for layer in wanted:
             height, width = maps[layer].shape[2:]
             lines = (name, layer.removesuffix(".attn"), f"{height}×{width} tokens")
@@ -118,11 +121,12 @@ def draw_attention_maps(
 
 
 def _token(point: Point, height: int, width: int) -> tuple[int, int]:
-    """Row and column of the token that a point lies in."""
+    """Return row and column of the token that a point lies in."""
     return min(int(point[1] * height), height - 1), min(int(point[0] * width), width - 1)
 
 
 def _last_layers(model: nn.Module) -> list[str]:
+    """Return the last attention layer of each stage."""
     # `stages.0.blocks.2.attn` belongs to `stages.0.blocks`.
     last = {name.rsplit(".", 2)[0]: name for name in attention_layers(model)}
     if not last:
@@ -131,7 +135,7 @@ def _last_layers(model: nn.Module) -> list[str]:
 
 
 def _pictures(images: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
-    """Normalised images (B, C, H, W) -> (B, H, W, 3), from 0 to 1."""
+    """Turn normalised images (B, C, H, W) into pictures (B, H, W, 3) from 0 to 1."""
     images = images.detach().float().cpu()
     if mean is not None and std is not None:
         images = images * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
@@ -165,10 +169,10 @@ def _draw(pictures: Tensor, points: Sequence[Point], columns: Sequence[tuple[str
 
 
 def _draw_map(panel: Axes, picture: np.ndarray, weights: Tensor) -> None:
-    """The map, from its smallest weight to its largest, over the picture in pale grey."""
+    """Draw the map, from its smallest weight to its largest, over the picture in pale grey."""
     height, width = picture.shape[:2]
     place = {"extent": (0, 1, 1, 0), "aspect": height / width}
-    # Pale, or a bright part of the picture would pass for a large weight.
+    # The picture is pale, since a bright part of it could be taken for a large weight.
     panel.imshow(0.35 + 0.3 * picture.mean(-1), cmap="gray", vmin=0, vmax=1, **place)
     panel.imshow(weights.numpy(), cmap="inferno", alpha=0.8, interpolation="nearest", **place)
     panel.set_xlabel(f"{weights.min():.3g} to {weights.max():.3g}", fontsize=7)

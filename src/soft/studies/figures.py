@@ -1,13 +1,13 @@
-"""The figures of a sweep, described once for the printed and the interactive form."""
+"""The figures of a sweep, described once for the printed form (matplotlib) and the interactive one (plotly)."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from soft.studies.rows import Row, label, numeric
+from soft.studies.rows import Row, is_numeric, label
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")  # Okabe and Ito
-MOST_SERIES = len(COLOURS)
+MAX_SERIES = len(COLOURS)
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Series:
     """Points of one colour.
 
     Attributes:
-        error: half-widths of the error bars, None where there is none.
+        error: half-widths of the error bars, None for a point without one.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Figure:
 
     Attributes:
         file: stem of the file's name.
-        lines: join the points of a series.
+        lines: whether the points of a series are joined.
         references: name and height of each horizontal line.
     """
 
@@ -46,15 +46,18 @@ class Figure:
 
     @property
     def ticks(self) -> list[float] | None:
-        """The values of x, where they are few numbers on a linear axis."""
+        """Return the values of x if they are few numbers on a linear axis, else None."""
         values = {value for series in self.series for value in series.x}
         few = self.lines and not self.log_x and len(values) <= 8
         return sorted(values) if few and all(isinstance(value, int | float) for value in values) else None
 
 
-def figures(rows: Sequence[Row]) -> list[Figure]:
-    """Top-1 against everything that varies, the residual against the inverse's settings, and top-1 against its cost."""
-    keys = [key for key in (rows[0].settings if rows else ()) if numeric(rows, key)]
+def build_figures(rows: Sequence[Row]) -> list[Figure]:
+    """Describe the figures of a sweep.
+
+    They show top-1 against everything that varies, the residual against the inverse's settings, and top-1 against cost.
+    """
+    keys = [key for key in (rows[0].settings if rows else ()) if is_numeric(rows, key)]
     drawn = []
     for key in keys:
         drawn.append(_against(rows, key, "Top-1", {"": "top1"}, "top-1 (%)"))
@@ -74,16 +77,16 @@ _RESIDUAL_SETTINGS = ("model.attention.newton_iters", "model.attention.num_landm
 def _against(
     rows: Sequence[Row], key: str, title: str, quantities: Mapping[str, str], y_label: str, log_y: bool = False
 ) -> Figure | None:
-    """Measured quantities over a numeric setting, a series for each combination of the other settings."""
+    """Draw quantities over a numeric setting, with a series for each combination of the other settings."""
     groups: dict[str, list[Row]] = {}
     references = []
     for row in rows:
-        others = Row({k: v for k, v in row.settings.items() if k != key}, row.seeds, row.measured, row.paper)
+        name = row.name_without(key)
         if row.settings[key] is not None:
-            groups.setdefault(others.name, []).append(row)
+            groups.setdefault(name, []).append(row)
         elif "" in quantities and quantities[""] in row.measured:
-            references.append((others.name, row.measured[quantities[""]].mean))
-    scattered = len(groups) * len(quantities) > MOST_SERIES or all(len(group) == 1 for group in groups.values())
+            references.append((name, row.measured[quantities[""]].mean))
+    scattered = len(groups) * len(quantities) > MAX_SERIES or all(len(group) == 1 for group in groups.values())
     if scattered:
         groups = {"": [row for group in groups.values() for row in group]}
     series = []
@@ -98,7 +101,7 @@ def _against(
         return None
     values = [value for one in series for value in one.x]
     return Figure(
-        file=_file(title, key.rsplit(".", 1)[-1]),
+        file=figure_file(title, key.rsplit(".", 1)[-1]),
         title=f"{title} against {label(key)}",
         x_label=label(key),
         y_label=y_label,
@@ -111,18 +114,18 @@ def _against(
 
 
 def _by_name(rows: Sequence[Row]) -> Figure | None:
-    """Top-1 of rows that no number tells apart."""
+    """Draw the top-1 of rows that no number tells apart."""
     rows = [row for row in rows if "top1" in row.measured]
     if len(rows) < 2:
         return None
     names = [row.name for row in rows]
     series = Series("", names, [row.measured["top1"].mean for row in rows], [row.measured["top1"].std for row in rows])
     title = " and ".join(label(key) for key in rows[0].settings)
-    return Figure(_file("Top-1", title), f"Top-1 by {title}", title, "top-1 (%)", [series], lines=False)
+    return Figure(figure_file("Top-1", title), f"Top-1 by {title}", title, "top-1 (%)", [series], lines=False)
 
 
 def _scatter(rows: Sequence[Row], quantity: str, x_label: str) -> Figure | None:
-    """Top-1 against what it costs, a point for each row."""
+    """Draw top-1 against what it costs, with a point for each row."""
     rows = [row for row in rows if quantity in row.measured and "top1" in row.measured]
     if len({row.measured[quantity].mean for row in rows}) < 2:
         return None
@@ -130,11 +133,12 @@ def _scatter(rows: Sequence[Row], quantity: str, x_label: str) -> Figure | None:
         Series(row.name, [row.measured[quantity].mean], [row.measured["top1"].mean], [row.measured["top1"].std])
         for row in rows
     ]
-    if len(series) > MOST_SERIES:
+    if len(series) > MAX_SERIES:
         x, y, error = ([value for one in series for value in getattr(one, part)] for part in ("x", "y", "error"))
         series = [Series("", x, y, error)]
-    return Figure(_file("Top-1", quantity), f"Top-1 against {x_label}", x_label, "top-1 (%)", series, lines=False)
+    return Figure(figure_file("Top-1", quantity), f"Top-1 against {x_label}", x_label, "top-1 (%)", series, lines=False)
 
 
-def _file(what: str, of: str) -> str:
+def figure_file(what: str, of: str) -> str:
+    """Return the stem of a figure's file name, `top1_newton_iters` for example."""
     return re.sub(r"[^a-z0-9]+", "_", f"{what.replace('-', '')}_{of}".lower()).strip("_")

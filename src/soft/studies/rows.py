@@ -1,10 +1,10 @@
-"""Runs that differ only in their seed, as one row of a table."""
+"""Rows of a table: the runs that differ only in their seed, with means and standard deviations."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from soft.studies.runs import Run
+from soft.studies.sweep import Run
 
 LABELS = {
     "model.name": "model",
@@ -17,24 +17,34 @@ LABELS = {
 
 
 def label(key: str) -> str:
-    """A setting's name for a person."""
+    """Return a setting's name as a table shows it."""
     return LABELS.get(key) or key.rsplit(".", 1)[-1].replace("_", " ")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One quantity over the seeds."""
+    """One quantity over the seeds: its values, and the seed of each."""
 
     values: tuple[float, ...]
+    seeds: tuple[object, ...]
 
     @property
     def mean(self) -> float:
+        """Return the mean over the runs."""
         return statistics.fmean(self.values)
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation; None for a single value."""
+        """Return the sample standard deviation; None for a single value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def by_seed(self) -> dict[object, float]:
+        """Return the value of each seed; runs with the same seed are averaged."""
+        values: dict[object, list[float]] = {}
+        for seed, value in zip(self.seeds, self.values, strict=True):
+            values.setdefault(seed, []).append(value)
+        return {seed: statistics.fmean(found) for seed, found in values.items()}
 
 
 @dataclass(frozen=True)
@@ -42,30 +52,49 @@ class Row:
     """The runs of one point of a sweep.
 
     Attributes:
-        settings: the values of what varies, in the table's order.
-        seeds: of its runs.
-        measured: by name: top1 (percent), params, macs (per image), images_per_second, peak_memory (bytes), seconds,
-            epochs, and residual_stage1 to 3; a quantity that no run has is left out.
-        paper: the paper's figures for this point.
+        settings: values of the varying settings, in the table's order.
+        seeds: seeds of the runs.
+        measured: quantities by name: top1 (percent), params, macs (per image), images_per_second, peak_memory (bytes),
+            seconds, epochs, residual_stage1 to 3, and what is logged as attention/NAME as attention_NAME. A quantity
+            that no run has is left out.
+        constant: the other settings, which all rows share.
     """
 
     settings: Mapping[str, object]
     seeds: list[int]
     measured: Mapping[str, Measured]
-    paper: Mapping[str, object]
+    constant: Mapping[str, object]
 
     @property
     def name(self) -> str:
-        """All of its settings, for a legend; a word stands for itself."""
-        return ", ".join(
-            value if isinstance(value, str) else f"{label(key)} {show(value)}"
-            for key, value in self.settings.items()
-            if value is not None
-        )
+        """Return all of its settings as one text."""
+        return name_settings(self.settings)
+
+    def name_without(self, *keys: str) -> str:
+        """Return its settings but `keys` as one text."""
+        return name_settings({key: value for key, value in self.settings.items() if key not in keys})
+
+    @property
+    def top1(self) -> dict[object, float]:
+        """Return the top-1 in percent of each seed; empty where it was not measured."""
+        return self.measured["top1"].by_seed if "top1" in self.measured else {}
+
+    def is_at(self, point: Mapping[str, object]) -> bool:
+        """Return whether the row's runs have all settings of `point`."""
+        return all(self.settings.get(key, self.constant.get(key)) == value for key, value in point.items())
+
+
+def name_settings(settings: Mapping[str, object]) -> str:
+    """Return settings as a text for a legend or a sentence; a word stands for itself, what is not set is left out."""
+    return ", ".join(
+        value if isinstance(value, str) else f"{label(key)} {show(value)}"
+        for key, value in settings.items()
+        if value is not None
+    )
 
 
 def show(value: object) -> str:
-    """A setting's value for a person."""
+    """Return a setting's value as a table shows it."""
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -74,7 +103,7 @@ def show(value: object) -> str:
 
 
 def aggregate(runs: Sequence[Run], varying: Sequence[str]) -> list[Row]:
-    """Rows in the order of their settings: numbers rise, words keep the order of the runs."""
+    """Return the rows of a sweep, in the order of their settings: numbers rise, words keep the order of the runs."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(str(run.settings.get(key)) for key in varying), []).append(run)
@@ -93,23 +122,23 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def numeric(rows: Sequence[Row], key: str) -> bool:
-    """Whether the setting is a number with several values (or not set) in these rows."""
+def is_numeric(rows: Sequence[Row], key: str) -> bool:
+    """Return whether the setting has several values in these rows, all of them numbers where it is set."""
     values = [row.settings[key] for row in rows if row.settings[key] is not None]
     return all(map(_is_number, values)) and len(set(values)) > 1
 
 
 def _row(runs: Sequence[Run], varying: Sequence[str]) -> Row:
-    measured: dict[str, list[float]] = {}
+    measured: dict[str, list[tuple[float, object]]] = {}
     for run in runs:
         for name, value in _quantities(run).items():
             if value is not None:
-                measured.setdefault(name, []).append(value)
+                measured.setdefault(name, []).append((value, run.settings.get("seed")))
     return Row(
         settings={key: runs[0].settings.get(key) for key in varying},
         seeds=[run.settings.get("seed") for run in runs],
-        measured={name: Measured(tuple(values)) for name, values in measured.items()},
-        paper=_published(runs[-1]),
+        measured={name: Measured(*zip(*found, strict=True)) for name, found in measured.items()},
+        constant={key: value for key, value in runs[0].settings.items() if key not in varying},
     )
 
 
@@ -124,12 +153,5 @@ def _quantities(run: Run) -> dict[str, float | None]:
         "seconds": result.get("seconds"),
         "epochs": result.get("epochs"),
         **{f"residual_stage{stage}": last.get(f"newton/residual_stage{stage}") for stage in (1, 2, 3)},
+        **{key.replace("/", "_"): value for key, value in last.items() if key.startswith("attention/")},
     }
-
-
-def _published(run: Run) -> Mapping[str, object]:
-    """The first entry of the study's `paper` whose `when` this run fulfils."""
-    for entry in run.study.get("paper") or []:
-        if all(run.settings.get(key) == value for key, value in entry["when"].items()):
-            return {name: value for name, value in entry.items() if name != "when"}
-    return {}

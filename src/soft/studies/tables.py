@@ -1,12 +1,14 @@
-"""The rows of a sweep as Markdown, CSV, LaTeX and HTML."""
+"""The tables of a sweep: what was measured, top-1 over two settings, and what was published."""
 
-import csv
-import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
+from soft.studies.comparison import shares, solved_seeds
+from soft.studies.heat_map import HeatMap
 from soft.studies.rows import Measured, Row, label, show
+from soft.studies.study import Study
+
+PUBLISHED_NOTE = "The paper's figures are those of ImageNet-1K at 224 px, of soft_tiny unless a model is named."
 
 
 @dataclass(frozen=True)
@@ -17,26 +19,33 @@ class Column:
     cells: list[str]
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table for people, and the same figures in full.
+
+    Attributes:
+        file: stem of its files' names.
+        columns: as it is shown; columns without any content are left out.
+        records: a mapping from name to value for each line of the CSV file.
+        notes: sentences that belong to it.
+    """
+
+    file: str
+    title: str
+    columns: list[Column]
+    records: list[dict[str, object]]
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", [column for column in self.columns if any(column.cells)])
+
+
 def si(value: float) -> str:
-    """Three digits and a unit prefix: 1.26 M."""
+    """Return three digits and a unit prefix: 1.26 M."""
     for limit, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= limit:
             return f"{value / limit:.3g}{prefix}"
     return f"{value:.3g}"
-
-
-def columns(rows: Sequence[Row]) -> list[Column]:
-    """What varies, then what was measured and, beside it, what the paper reports; without columns that are empty."""
-    table = [Column(label(key), [show(row.settings[key]) for row in rows]) for key in rows[0].settings]
-    for name, header, form in _QUANTITIES:
-        table.append(Column(header, [_cell(row.measured.get(name), form) for row in rows]))
-        table.append(Column(f"paper: {header}", [str(row.paper.get(name, "")) for row in rows]))
-    table.append(Column("residual", [_worst_residual(row) for row in rows]))
-    table.append(Column("seeds", [", ".join(map(str, sorted(row.seeds))) for row in rows]))
-    epochs = [row.measured.get("epochs") for row in rows]
-    if len({value.mean for value in epochs if value}) > 1:  # some were stopped early
-        table.append(Column("epochs", [_cell(value, "{:.0f}".format) for value in epochs]))
-    return [column for column in table if any(column.cells)]
 
 
 _QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -49,84 +58,96 @@ _QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 
 
+def measured_table(rows: Sequence[Row], study: Study, title: str) -> Table:
+    """Tabulate what varies and what was measured."""
+    columns = setting_columns(rows)
+    for name, header, form in _QUANTITIES:
+        columns.append(Column(header, [_cell(row.measured.get(name), form) for row in rows]))
+        if name == "top1":
+            columns.append(_solved_column(rows, study))
+    columns.append(_share_column(rows))
+    columns.append(Column("residual", [_largest_residual(row) for row in rows]))
+    columns.append(Column("seeds", [", ".join(map(str, sorted(row.seeds))) for row in rows]))
+    epochs = [row.measured.get("epochs") for row in rows]
+    if len({value.mean for value in epochs if value}) > 1:  # some runs were stopped early
+        columns.append(Column("epochs", [_cell(value, "{:.0f}".format) for value in epochs]))
+    return Table("table", title, columns, _measured_records(rows, study))
+
+
+def _measured_records(rows: Sequence[Row], study: Study) -> list[dict[str, object]]:
+    """Return the settings' dotted keys with their values, and the mean and standard deviation of each quantity."""
+    names = dict.fromkeys(name for row in rows for name in row.measured)
+    records = []
+    for row in rows:
+        record = {**row.settings, "seeds": " ".join(map(str, sorted(row.seeds)))}
+        for name in names:
+            measured = row.measured.get(name)
+            record |= {name: measured and measured.mean, f"{name}_std": measured and measured.std}
+        if study.solved is not None:
+            record["solved"] = solved_seeds(row, study)
+        records.append(record)
+    return records
+
+
+def heat_map_table(heat_map: HeatMap) -> Table:
+    """Tabulate top-1 over two settings: a column for each value of the first, a line for each of the second."""
+    columns = [Column(f"{heat_map.y_label} \\ {heat_map.x_label}", list(map(show, heat_map.y)))]
+    for number, x in enumerate(heat_map.x):
+        columns.append(Column(show(x), [_cell(line[number], "{:.1f}".format) for line in heat_map.cells]))
+    records = [
+        {heat_map.x_label: x, heat_map.y_label: y, "top1": cell and cell.mean, "top1_std": cell and cell.std}
+        for y, line in zip(heat_map.y, heat_map.cells, strict=True)
+        for x, cell in zip(heat_map.x, line, strict=True)
+    ]
+    return Table(heat_map.file, heat_map.title, columns, records)
+
+
+def published_table(study: Study) -> Table:
+    """Tabulate the figures that the paper reports, with the settings that they belong to."""
+    settings = dict.fromkeys(key for entry in study.paper for key in entry["when"])
+    names = dict.fromkeys(name for entry in study.paper for name in entry if name != "when")
+    headers = {name: header for name, header, _ in _QUANTITIES}
+    columns = [Column(label(key), [show(entry["when"].get(key)) for entry in study.paper]) for key in settings]
+    for name in names:
+        columns.append(Column(headers.get(name, name), [str(entry.get(name, "")) for entry in study.paper]))
+    records = [
+        {key: entry["when"].get(key) for key in settings} | {name: entry.get(name) for name in names}
+        for entry in study.paper
+    ]
+    return Table("published", "Published figures", columns, records, [PUBLISHED_NOTE])
+
+
+def setting_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return a column for each varying setting."""
+    return [Column(label(key), [show(row.settings[key]) for row in rows]) for key in rows[0].settings]
+
+
+def top1_column(rows: Sequence[Row]) -> Column:
+    """Return the column of top-1."""
+    return Column("top-1 (%)", [_cell(row.measured.get("top1"), "{:.2f}".format) for row in rows])
+
+
+def _solved_column(rows: Sequence[Row], study: Study) -> Column:
+    solved = [solved_seeds(row, study) for row in rows]
+    cells = ["" if n is None else f"{n} of {len(row.seeds)}" for n, row in zip(solved, rows, strict=True)]
+    return Column(f"solved (≥ {study.solved:g} %)" if study.solved is not None else "", cells)
+
+
+def _share_column(rows: Sequence[Row]) -> Column:
+    found = [shares(row) for row in rows]
+    stages = sorted({stage.removeprefix("stage") for row_shares in found for stage in row_shares if stage})
+    header = "attention share (%)" + (f", stages {' / '.join(stages)}" if len(stages) > 1 else "")
+    cells = [" / ".join(f"{100 * value:.2g}" for value in row_shares.values()) for row_shares in found]
+    return Column(header, cells)
+
+
+def _largest_residual(row: Row) -> str:
+    stages = [row.measured[name].mean for name in row.measured if name.startswith("residual")]
+    return f"{max(stages):.1e}" if stages else ""
+
+
 def _cell(measured: Measured | None, form: Callable[[float], str]) -> str:
     if measured is None:
         return ""
     spread = f" ± {form(measured.std)}" if measured.std and form(measured.std) != form(0.0) else ""
     return f"{form(measured.mean)}{spread}"
-
-
-def _worst_residual(row: Row) -> str:
-    stages = [row.measured[name].mean for name in row.measured if name.startswith("residual")]
-    return f"{max(stages):.1e}" if stages else ""
-
-
-def markdown(table: Sequence[Column]) -> str:
-    """Aligned, so that it can be read as it is."""
-    widths = [max(len(text) for text in (column.header, *column.cells)) for column in table]
-    lines = [
-        [column.header for column in table],
-        ["-" * width for width in widths],
-        *zip(*(column.cells for column in table), strict=True),
-    ]
-    return "\n".join(
-        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
-
-
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--"}
-
-
-def latex(table: Sequence[Column], caption: str) -> str:
-    """A table environment for the booktabs package."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(_escape, cells)) + r" \\"
-
-    rows = zip(*(column.cells for column in table), strict=True)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{_escape(caption)}}}",
-            rf"  \begin{{tabular}}{{{'l' * len(table)}}}",
-            r"    \toprule",
-            f"    {line([column.header for column in table])}",
-            r"    \midrule",
-            *(f"    {line(row)}" for row in rows),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def html_table(table: Sequence[Column]) -> str:
-    """A <table>."""
-    head = "".join(f"<th>{html.escape(column.header)}</th>" for column in table)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in zip(*(column.cells for column in table), strict=True)
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Every figure in full: a setting's dotted key, and for each quantity its mean and standard deviation."""
-    names = list(dict.fromkeys(name for row in rows for name in row.measured))
-    paper = list(dict.fromkeys(name for row in rows for name in row.paper))
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        spread = [text for name in names for text in (name, f"{name}_std")]
-        writer.writerow([*rows[0].settings, "seeds", *spread, *(f"paper_{name}" for name in paper)])
-        for row in rows:
-            cells: list[object] = [*row.settings.values(), " ".join(map(str, sorted(row.seeds)))]
-            for name in names:
-                measured = row.measured.get(name)
-                cells += [measured.mean, measured.std] if measured else [None, None]
-            writer.writerow([*cells, *(row.paper.get(name) for name in paper)])

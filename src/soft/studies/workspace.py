@@ -1,77 +1,38 @@
 """The W&B dashboard as code: a workspace of the project's runs, and a report for each study.
 
-Built with wandb-workspaces, which needs no account until something is saved. Metrics, settings and tags have the names
-under which `soft.training` logs them.
+It is built with wandb-workspaces, which needs no account until something is saved. Metrics, settings and tags have the
+names under which runs log them.
 """
 
 import copy
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import yaml
 
 from soft.errors import SettingError
 from soft.studies.rows import label
+from soft.studies.study import Study
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report
     from wandb_workspaces.reports.v2.interface import Panel
     from wandb_workspaces.workspaces import Workspace
 
-BEST = "val/top1.max"  # as W&B keeps a summary by maximum
+BEST = "val/top1.max"  # the name of the summary of val/top1 by its maximum
 RESIDUALS = [f"newton/residual_stage{stage}" for stage in (1, 2, 3)]
 AXES = ("model.attention.num_landmarks", "model.attention.newton_iters")
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a file of experiments/ says: `varied` are settings as config.yaml has them, seeds aside."""
-
-    name: str
-    title: str
-    source: str
-    varied: tuple[str, ...]
-    paper: Sequence[dict[str, object]]
-
-
-def read_studies(folder: Path, name: str | None = None) -> list[Study]:
-    """The studies that train something, all or the one called `name`.
-
-    Raises:
-        SettingError: there is none of that name.
-    """
-    found = [yaml.safe_load(path.read_text())["study"] for path in sorted(folder.glob("*.yaml"))]
-    found = [study for study in found if "command" not in study]
-    studies = [
-        Study(study["name"], study["title"], study["source"], _varied(study["scales"]), study.get("paper", []))
-        for study in found
-    ]
-    chosen = [study for study in studies if name in (None, study.name)]
-    if not chosen:
-        raise SettingError(f"study={name} trains nothing; it is one of {', '.join(study.name for study in studies)}.")
-    return chosen
-
-
-def _varied(scales: dict[str, object]) -> tuple[str, ...]:
-    """Settings, as config.yaml has them, with several values at one of the scales."""
-    grids = [grid for grids in scales.values() for grid in ([grids] if isinstance(grids, dict) else grids)]
-    keys = dict.fromkeys(key for grid in grids for key, values in grid.items() if len(values) > 1 and key != "seed")
-    return tuple(_CHOSEN.get(key, key.lstrip("+")) for key in keys)
-
-
-# Config groups, and the setting that tells which of their files was taken.
-_CHOSEN = {"model": "model.name", "model/attention": "model.attention.attention", "data": "data.dataset"}
+_VIRIDIS = ((0, "#440154"), (50, "#21918c"), (100, "#fde725"))  # percent of the range of colours
 
 
 def build_workspace(entity: str, project: str) -> "Workspace":
-    """Curves, landmarks × iterations × top-1, residuals, throughput, images and the machine; runs grouped by sweep."""
+    """Build the project's workspace, in which runs are grouped by sweep.
+
+    It shows curves, landmarks × iterations × top-1, residuals, throughput, images and the machine.
+    """
     _, ws = _library()
     sections = {
         "Curves": _curves(),
-        "Landmarks × iterations × top-1": [_parallel(AXES)],
+        "Landmarks × iterations × top-1": [_heat_map(*AXES), _parallel(AXES)],
         "Newton residual": [_residuals()],
         "Throughput and optimisation": [_throughput(), _line("Learning rate", "lr"), _line("Gradient", "grad_norm")],
         "Images": [_images("first_batch"), _images("attention_maps")],
@@ -93,7 +54,7 @@ def build_workspace(entity: str, project: str) -> "Workspace":
 
 
 def build_report(study: Study, entity: str, project: str) -> "Report":
-    """What the study varies, against top-1, with its curves; runs that differ in their seed are one line."""
+    """Build the report of a study: top-1 against what varies, and curves with a line for the seeds of one point."""
     wr, ws = _library()
     runs = wr.Runset(
         entity=entity,
@@ -112,8 +73,9 @@ def build_report(study: Study, entity: str, project: str) -> "Report":
         )
         for key in study.varied
     ]
+    maps = [_heat_map(*study.numeric)] if len(study.numeric) == 2 else []
     panels = {
-        "Best top-1": [*bars, _parallel(dict.fromkeys([*study.varied, *AXES]))],
+        "Best top-1": [*bars, *maps, _parallel(dict.fromkeys([*study.varied, *AXES]))],
         "Curves": _curves(),
         "Newton residual and throughput": [_residuals(), _throughput()],
         "Attention maps": [_images("attention_maps")],
@@ -140,7 +102,10 @@ def build_report(study: Study, entity: str, project: str) -> "Report":
 
 
 def to_json(view: "Workspace | Report") -> dict[str, object]:
-    """What W&B would be sent, apart from the project's internal id in a report, which W&B is asked for then."""
+    """Return what W&B would be sent.
+
+    A report would also hold the project's internal id, for which W&B is asked only when it is saved.
+    """
     view = copy.deepcopy(view)
     for block in getattr(view, "blocks", []):
         for runs in getattr(block, "runsets", []):
@@ -149,7 +114,7 @@ def to_json(view: "Workspace | Report") -> dict[str, object]:
 
 
 def outline(view: "Workspace | Report") -> Iterator[str]:
-    """The view for a person, line by line."""
+    """Yield a description of the view, line by line."""
     wr, ws = _library()
     if isinstance(view, ws.Workspace):
         yield f"workspace {view.name!r} in {view.entity}/{view.project}, runs grouped by sweep"
@@ -210,8 +175,21 @@ def _parallel(settings: Sequence[str]) -> "Panel":
     )
 
 
+def _heat_map(x: str, y: str) -> "Panel":
+    """Scatter the runs over two settings, coloured by their best top-1: W&B has no heat map over settings."""
+    wr, _ = _library()
+    colours = [wr.GradientPoint(color=colour, offset=offset) for offset, colour in _VIRIDIS]
+    return wr.ScatterPlot(
+        title=f"Best top-1 over {label(x)} and {label(y)}",
+        x=wr.Config(x),
+        y=wr.Config(y),
+        z=wr.SummaryMetric(BEST),
+        gradient=colours,
+    )
+
+
 def _placed(panels: Sequence["Panel"]) -> list["Panel"]:
-    """Two in a row of the 24 columns that a report has."""
+    """Place the panels in pairs on the 24 columns of a report."""
     wr, _ = _library()
     for number, panel in enumerate(panels):
         panel.layout = wr.Layout(x=12 * (number % 2), y=8 * (number // 2), w=12, h=8)
@@ -229,6 +207,8 @@ def _describe(panel: "Panel") -> str:
         what = f"{', '.join(panel.y)} over {panel.x}"
     elif isinstance(panel, wr.ParallelCoordinatesPlot):
         what = " × ".join(column.metric.name for column in panel.columns)
+    elif isinstance(panel, wr.ScatterPlot):
+        what = " × ".join(axis.name for axis in (panel.x, panel.y, panel.z))
     elif isinstance(panel, wr.BarPlot):
         what = f"{', '.join(metric.name for metric in panel.metrics)} by {panel.groupby.name}"
     else:

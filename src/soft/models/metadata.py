@@ -1,0 +1,98 @@
+"""What a checkpoint says beside its weights: the model's arguments, the names of the classes, the preprocessing.
+
+A model carries the same in timm's form: in `pretrained_cfg` (`label_names`, `input_size`, `mean`, `std`, `crop_pct`,
+`interpolation`), so that `timm.data.resolve_model_data_config(model)` gives the preprocessing of its training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from timm.layers import to_2tuple
+from torch import nn
+
+from soft.errors import SettingError
+from soft.models.checkpoints import read_entry
+
+KEY = "metadata"  # in a checkpoint, beside `state_dict`
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Where the weights of a checkpoint come from; None stands for what is not known.
+
+    Attributes:
+        model: arguments of the model, see `soft.models.factory.create_from_config`.
+        dataset: name of the data set.
+        class_names: a name for each output of the classifier, in order.
+        img_size: height and width in pixels.
+        mean, std: per channel, for pixel values from 0 to 1.
+        crop_pct: images are resized to img_size / crop_pct and cropped in the centre.
+        interpolation: of that resizing, `bilinear` or `bicubic`.
+        origin: `checkpoint` if the file states this, `recipe` if it follows from the configuration in an older file,
+            which names no classes.
+    """
+
+    model: Mapping[str, object] | None = None
+    dataset: str | None = None
+    class_names: tuple[str, ...] | None = None
+    img_size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
+    origin: str = "checkpoint"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain containers, to keep under `KEY` in a checkpoint or as JSON in an export."""
+        facts = {key: value for key, value in asdict(self).items() if value is not None and key != "origin"}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()}
+
+
+def read_metadata(path: str | Path) -> Metadata | None:
+    """Return what a checkpoint of ours says beside its weights; None for any other file.
+
+    Raises:
+        SettingError: what the file says is malformed.
+    """
+    facts, recipe = read_entry(path, KEY), read_entry(path, "recipe")
+    try:
+        if facts is not None:
+            return _from_dict(facts, "checkpoint")
+        if recipe is not None:
+            return _from_dict({"model": recipe["model"], **recipe["data"]}, "recipe")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingError(f"{path} holds metadata that cannot be read ({type(error).__name__}: {error}).") from error
+    return None
+
+
+def attach_metadata(model: nn.Module, metadata: Metadata) -> None:
+    """Write class names and preprocessing into the model's `pretrained_cfg`, where timm looks for them.
+
+    Class names are left out if they are not as many as the model's classes.
+    """
+    cfg = {name: getattr(metadata, name) for name in ("mean", "std", "crop_pct", "interpolation")}
+    if metadata.img_size is not None:
+        cfg |= {"input_size": (model.in_chans, *metadata.img_size), "pool_size": model.stages[-1].grid}
+    if len(metadata.class_names or ()) == model.num_classes:
+        cfg["label_names"] = metadata.class_names
+    known = {key: value for key, value in cfg.items() if value is not None}
+    model.pretrained_cfg = model.default_cfg = {**model.pretrained_cfg, "num_classes": model.num_classes, **known}
+
+
+def _from_dict(facts: Mapping[str, object], origin: str) -> Metadata:
+    def numbers(key: str) -> tuple[float, ...] | None:
+        return None if facts.get(key) is None else tuple(float(value) for value in facts[key])
+
+    names, size, crop_pct = facts.get("class_names"), facts.get("img_size"), facts.get("crop_pct")
+    return Metadata(
+        model=None if facts.get("model") is None else dict(facts["model"]),
+        dataset=facts.get("dataset"),
+        class_names=None if names is None else tuple(str(name) for name in names),
+        img_size=None if size is None else tuple(int(side) for side in to_2tuple(size)),
+        mean=numbers("mean"),
+        std=numbers("std"),
+        crop_pct=None if crop_pct is None else float(crop_pct),
+        interpolation=facts.get("interpolation"),
+        origin=origin,
+    )

@@ -1,0 +1,87 @@
+"""The page in a real browser."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from soft.studies.sweep_report import write_report
+from tests.studies.sweeps import grid_sweep, newton_sweep
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open report.html of a folder; in the end it has said nothing and asked for nothing outside of itself."""
+    messages, requests = [], []
+
+    def open_page(folder, width: int):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(150_000)  # milliseconds, for a busy machine
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((folder / "report.html").as_uri())
+        page.wait_for_selector(".plotly-graph-div .main-svg")
+        return page
+
+    yield open_page
+    assert messages == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_page_draws_its_plots_without_a_network(tmp_path, open_page):
+    write_report(newton_sweep(tmp_path / "sweep"), tmp_path / "out")
+    page = open_page(tmp_path / "out", width=1200)
+    tables = page.locator("table")
+    assert [tables.nth(number).locator("tbody tr").count() for number in range(tables.count())] == [4, 1]
+    plots = page.locator(".plotly-graph-div")
+    assert plots.count() == 3
+    for number in range(3):
+        plots.nth(number).screenshot(path=tmp_path / f"{number}.png")
+        pixels = np.asarray(Image.open(tmp_path / f"{number}.png").convert("RGB")).astype(int)
+        assert pixels.shape[0] > 400
+        blue = (np.abs(pixels - (0x00, 0x72, 0xB2)).max(-1) < 12).sum()  # of the first series
+        assert blue > 50, number
+    # Figures answer to the mouse.
+    points = plots.nth(0).locator(".scatterlayer .point")
+    assert points.count() == 3
+    plots.nth(0).scroll_into_view_if_needed()
+    box = points.nth(1).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector(".hoverlayer .hovertext")
+    assert "80.5" in page.locator(".hovertext").first.text_content()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_judged_study_fits_a_desktop_and_a_phone(tmp_path, open_page, width):
+    gate = {"ceiling_min": 99.9, "floor_max": 30}
+    study = {"reference": {"model.attention.newton_iters": 20}, "gate": gate}
+    write_report(grid_sweep(tmp_path / "sweep", **study), tmp_path / "out")
+    page = open_page(tmp_path / "out", width)
+    (fault,) = page.locator(".fault").all_text_contents()
+    assert "answers nothing: its ceiling (softmax)" in fault
+    headings = page.locator("h2").all_text_contents()
+    assert headings == ["Differences to iterations T 20, paired by seed", "Top-1 (%) over landmarks m and iterations T"]
+    heat_map = page.locator(".plotly-graph-div").nth(0)
+    assert heat_map.locator(".heatmap-label").count() == 6
+    assert "85.5" in "".join(heat_map.locator(".heatmap-label").all_text_contents())
+    # Wide tables scroll by themselves; the page does not.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    lines = page.locator(".plotly-graph-div").nth(1)
+    plot, legend = (lines.locator(part).first.bounding_box() for part in (".nsewdrag", ".legend"))
+    assert plot["width"] > width / 2
+    assert (legend["y"] > plot["y"] + plot["height"]) == (width == 390)
