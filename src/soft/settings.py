@@ -50,7 +50,7 @@ def check_text(name: str, value) -> None:
 
 
 def check_flag(name: str, value) -> None:
-    """Refuse all but true and false."""
+    """Refuse everything but True and False."""
     if not isinstance(value, bool):
         raise SettingError(f"{name}={_shown(value)} has to be true or false.")
 
