@@ -64,8 +64,9 @@ OTHERS = {"softmax": 13_302_792, "linformer": 13_562_100, "performer": 13_302_79
 def test_every_size_takes_every_attention(name, attention):
     model = shell(name, attention=attention)
     assert {type(block.attn) for stage in model.stages[:3] for block in stage.blocks} == {ATTENTIONS[attention]}
-    shallow = shell(name, attention=attention, depths=SHALLOW["depths"])
-    assert shallow(torch.zeros(1, *model.default_cfg["input_size"], device="meta")).shape == (1, 1000)
+    if name in ("soft_pico", "soft_tiny", "soft_huge"):  # the others have soft_tiny's widths
+        shallow = shell(name, attention=attention, depths=SHALLOW["depths"])
+        assert shallow(torch.zeros(1, *model.default_cfg["input_size"], device="meta")).shape == (1, 1000)
 
 
 @pytest.mark.parametrize("attention", OTHERS)
