@@ -1,4 +1,4 @@
-"""Measures what docs/numerics.md states: prints its tables, draws numerics.png. Run `python -m docs.numerics`."""
+"""Measure what docs/numerics.md states: `python -m docs.numerics` prints its tables and draws numerics.png."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,7 +20,7 @@ ITERS = tuple(range(0, 41, 2))
 
 
 def build(case: str, dtype: torch.dtype) -> tuple[SoftTransformer, Tensor]:
-    """The golden case's model with its weights, and its images."""
+    """Return the golden case's model with its weights, and its images."""
     info = MODEL_CASES[case]
     model = timm.create_model(info["model"], dtype=dtype).eval()
     load_weights(model, official_weights(info["model"]))
@@ -28,13 +28,13 @@ def build(case: str, dtype: torch.dtype) -> tuple[SoftTransformer, Tensor]:
 
 
 def context(precision: str) -> AbstractContextManager:
-    """Autocast on the CPU where `precision` asks for it."""
+    """Return autocast on the CPU if `precision` asks for it, else a context that does nothing."""
     name, _, autocast = precision.partition(" ")
     return torch.autocast("cpu", getattr(torch, name)) if autocast else nullcontext()
 
 
 def logits_and_gradient(case: str, precision: str) -> tuple[Tensor, Tensor]:
-    """Logits, and the gradient of the golden loss with respect to all parameters as one vector."""
+    """Return the logits, and the gradient of the golden loss with respect to all parameters as one vector."""
     model, images = build(case, torch.float64 if precision == "float64" else torch.float32)
     with context(precision):
         logits = model(images)
@@ -44,7 +44,7 @@ def logits_and_gradient(case: str, precision: str) -> tuple[Tensor, Tensor]:
 
 
 def precision_errors() -> dict[str, list[tuple[float, float]]]:
-    """Relative errors of (logits, gradient) against float64: one pair per precision, by case."""
+    """Return by case the relative errors of (logits, gradient) against float64, one pair per precision."""
     errors = {}
     for case in MODEL_CASES:
         exact = logits_and_gradient(case, "float64")
@@ -55,7 +55,7 @@ def precision_errors() -> dict[str, list[tuple[float, float]]]:
 
 
 def kernels() -> dict[str, Tensor]:
-    """Kernels (6, 49, 49) between landmarks: the golden ones, and landmarks of spread 0.01 that nearly coincide."""
+    """Return kernels (6, 49, 49) between landmarks: the golden ones, and those of landmarks that nearly coincide."""
     landmarks = 0.01 * image(1, (6, 49, 32))
     return {
         "well conditioned": golden("newton_well.A").flatten(0, 1),
@@ -65,7 +65,7 @@ def kernels() -> dict[str, Tensor]:
 
 
 def newton_residuals(a: Tensor, ridge: bool) -> list[float]:
-    """Mean ‖I − A·A⁺‖_F / √m after each T of ITERS."""
+    """Return the mean ‖I − A·A⁺‖_F / √m after each T of ITERS."""
     inverted = add_ridge(a, normalised=not ridge)
     iterates = (newton_inverse(inverted, plain_start(a) * inverted, iters) for iters in ITERS)
     eye = torch.eye(a.shape[-1], dtype=a.dtype)
@@ -73,7 +73,7 @@ def newton_residuals(a: Tensor, ridge: bool) -> list[float]:
 
 
 def stage_residuals(case: str) -> list[float]:
-    """The same of each stage's first block in a golden model, as training logs it."""
+    """Return the residual of each stage's first block in a golden model, as training logs it."""
     model, images = build(case, torch.float32)
     found = []
     for stage in model.stages[:3]:
@@ -86,7 +86,7 @@ def stage_residuals(case: str) -> list[float]:
 
 
 def neighbour_errors(case: str) -> tuple[float, float]:
-    """Relative change of an image's logits, in float64 and float32, from being alone to having wild neighbours."""
+    """Return the relative change of an image's logits, in float64 and float32, when wild neighbours join it."""
     errors = []
     for dtype in (torch.float64, torch.float32):
         model, images = build(case, dtype)
@@ -97,7 +97,7 @@ def neighbour_errors(case: str) -> tuple[float, float]:
 
 
 def depth_errors(name: str) -> tuple[int, float, float]:
-    """Blocks, and the change of float64 logits from rounding the weights to float32, then from float32 arithmetic."""
+    """Return the number of blocks, and the change of logits from float32 weights, then from float32 arithmetic."""
     weights = official_weights.__wrapped__(name)
     single = timm.create_model(name).eval()
     load_weights(single, weights)
@@ -113,7 +113,7 @@ def depth_errors(name: str) -> tuple[int, float, float]:
 
 
 def draw(errors: dict[str, list[tuple[float, float]]], path: Path) -> None:
-    """Left: residual against T. Right: relative errors by precision."""
+    """Draw the residual against T on the left, and the relative errors by precision on the right."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for i, (label, a) in enumerate(kernels().items()):
         left.semilogy(ITERS, newton_residuals(a, True), f"C{i}", label=label)
@@ -132,6 +132,7 @@ def draw(errors: dict[str, list[tuple[float, float]]], path: Path) -> None:
 
 
 def main() -> None:
+    """Print the tables and draw the figure."""
     errors = precision_errors()
     print("| case |", " | ".join(PRECISIONS), "|\n|---|" + "---|" * len(PRECISIONS))
     for case, pairs in errors.items():
