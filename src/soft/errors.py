@@ -1,17 +1,60 @@
 """The kinds of error that end in a sentence instead of a traceback."""
 
+import re
+from collections.abc import Iterable, Mapping
 
-class SettingError(ValueError):
+MAX_NAMES = 3
+_ARGUMENT = re.compile(r"`((?:\w+\.)+)(\w+)`")
+
+
+class _SentenceError(Exception):
+    """An error whose message is for the user.
+
+    The message names an argument in backticks, after the part of the library that takes it: "`data.img_size`=0 has to
+    be ...". `str` gives what a caller of the library knows, img_size, and `as_settings` what is typed for a command,
+    data.img_size.
+
+    Attributes:
+        message: with the backticks, for another error of this kind to quote.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(_ARGUMENT.sub(r"\2", message))
+        self.message = message
+
+    def as_settings(self, places: Mapping[str, str] | None = None) -> str:
+        """Return the message with the names of settings.
+
+        Args:
+            places: where a part of the library stands in the configuration, if not under its own name:
+                {"attention": "model.attention"}.
+        """
+
+        def setting(match: re.Match[str]) -> str:
+            part = match[1].removesuffix(".")
+            return f"{(places or {}).get(part, part)}.{match[2]}"
+
+        return _ARGUMENT.sub(setting, self.message)
+
+
+class SettingError(_SentenceError, ValueError):
     """A setting, a file or a machine does not fit; the message says what to change.
 
-    One or two plain sentences that name the value, the limit and the setting. Entry points print it without a
-    traceback and exit with 2; everything else that is raised is a defect of ours and keeps its traceback.
+    One or two plain sentences that name the value, the limit and the setting. Commands print them without a traceback
+    and exit with 2; everything else that is raised is a defect of ours and keeps its traceback.
     """
 
 
-class RunError(RuntimeError):
+class RunError(_SentenceError, RuntimeError):
     """A run that started well cannot go on: the disk is full, the loss is no number any more.
 
-    The message says what happened, what was saved and what to change. Entry points print it without a traceback and
-    exit with 1.
+    The message says what happened, what was saved and what to change. Commands print it without a traceback and exit
+    with 1.
     """
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the first names of a list, for a message: "a, b, c and 4 more"."""
+    names = list(names)
+    shown = ", ".join(names[:MAX_NAMES])
+    return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"
