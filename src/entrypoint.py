@@ -8,7 +8,7 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
@@ -23,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 SOURCES = Path(__file__).resolve().parent
 CONFIG_DIR = SOURCES.parent / "conf"
+# Where parts of the library stand in the configuration, if not under their own names.
+PLACES = {"attention": "model.attention"}
 STUDIES = "experiments"  # the config group that is a folder beside conf/
 # Sibling modules, Hydra plugins and the library are found however the entry point is started.
 sys.path.insert(0, str(SOURCES))
@@ -123,11 +125,6 @@ def _hydra_main(task: Callable[[DictConfig], object], config_name: str) -> None:
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
 
-def arguments(group: Mapping[str, object]) -> dict[str, object]:
-    """A resolved config group without its `recipe`, which is what other groups read of it and no argument."""
-    return {key: value for key, value in group.items() if key != "recipe"}
-
-
 def default_config() -> DictConfig:
     """This job's configuration without its values: the chosen groups with their defaults."""
     hydra_config = HydraConfig.get()
@@ -183,8 +180,9 @@ def explain(error: Exception, config_name: str) -> str | None:
     library = sys.modules.get("soft.errors")  # not loaded yet: not the library's error
     chain: BaseException | None = error
     while chain is not None:  # Hydra wraps what a constructor raises
-        ours = (ConfigError, UnsafeNameError, *((library.SettingError, library.RunError) if library else ()))
-        if isinstance(chain, ours):
+        if library and isinstance(chain, (library.SettingError, library.RunError)):
+            return chain.as_settings(PLACES)
+        if isinstance(chain, (ConfigError, UnsafeNameError)):
             return str(chain)
         chain = chain.__cause__
     if isinstance(error, InstantiationException):

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import arguments, entry
+from entrypoint import entry
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -46,10 +46,10 @@ def evaluate(cfg: DictConfig) -> float:
     if "data" not in cfg and trained is None:
         raise SettingError(f"{cfg.checkpoint} does not say what it was trained on; add data=imagenet, for example.")
     if "data" in cfg:
-        datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
+        datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
     else:
         datamodule = build_recorded(trained["data"], cfg.checkpoint)
-    datamodule.prepare_data()
+    datamodule.prepare_data("validate")
     datamodule.setup("validate")
     check_validation_share(datamodule.val_size, layout.devices)
 

@@ -19,7 +19,7 @@ def build_recorded(config: Mapping[str, object], source: str) -> object:
         source: the file that holds it, for the message.
 
     Raises:
-        ConfigError: a `_target_` that no file of conf/data or conf/augment has.
+        ConfigError: a `_target_` that no file of conf/base, conf/data or conf/augment has.
     """
     target = config.get("_target_")
     if target not in _targets():
@@ -37,6 +37,6 @@ def build_recorded(config: Mapping[str, object], source: str) -> object:
 
 @functools.cache
 def _targets() -> frozenset[str]:
-    files = [path for group in ("data", "augment") for path in (CONFIG_DIR / group).glob("*.yaml")]
+    files = [path for group in ("base", "data", "augment") for path in (CONFIG_DIR / group).glob("*.yaml")]
     named = (yaml.safe_load(path.read_text()).get("_target_") for path in files)
     return frozenset(target for target in named if target)

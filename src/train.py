@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from entrypoint import arguments, entry
+from entrypoint import entry
 from masking import mask_text, masked
 
 
@@ -42,17 +42,17 @@ def train(cfg: DictConfig) -> float | None:
 
     name = HydraConfig.get().runtime.choices.trainer
     folder = Path(cfg.output_dir).absolute()
-    datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
+    datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
 
-    hardware = arguments(recipe["trainer"])
+    hardware = dict(recipe["trainer"])
     execution = {key: hardware.pop(key) for key in ("compile", "channels_last")}
 
     def build(classes: int, layout: BatchLayout, steps_per_epoch: int) -> ImageClassifier:
         return ImageClassifier(
             create_from_config(recipe["model"], classes, datamodule.img_size),
             datamodule.augment,
-            arguments(recipe["optimizer"]),
-            arguments(recipe["schedule"]),
+            recipe["optimizer"],
+            recipe["schedule"],
             layout,
             steps_per_epoch,
             ema_decay=cfg.ema.decay,

@@ -23,7 +23,7 @@ from names import inside
 
 RESULT = "result.json"
 # Where a run is written, what watches it and what its report quotes do not change what it computes.
-_OUTSIDE = ("output_dir", "name", "resume", "preflight", "logger", "callbacks", "study")
+_OUTSIDE = ("output_dir", "name", "resume", "preflight", "logger", "callbacks", "study", "suggested")
 
 
 def recipe_key(recipe: Mapping[str, object], varied: Sequence[str] = ()) -> str:
@@ -31,8 +31,15 @@ def recipe_key(recipe: Mapping[str, object], varied: Sequence[str] = ()) -> str:
 
     `varied` are dotted keys of callbacks or loggers over which the user sweeps nevertheless.
     """
-    inside = {key: value for key, value in recipe.items() if key not in _OUTSIDE}
+    inside = _settings({key: value for key, value in recipe.items() if key not in _OUTSIDE})
     return json.dumps([inside, [_select(recipe, key) for key in varied]], sort_keys=True)
+
+
+def _settings(value: object) -> object:
+    """Leave out what older versions did not have, or had besides: null values, and suggestions as `recipe`."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _settings(child) for key, child in value.items() if child is not None and key != "recipe"}
 
 
 def _select(recipe: object, key: str) -> object:
@@ -127,7 +134,8 @@ def run_missing(
 
 def _resolve(job: DictConfig, varied: Sequence[str]) -> dict[str, object]:
     """The configuration of a job that has not started, like the config.yaml that it will write."""
-    parts = [name for name in job if name not in ("hydra", *_OUTSIDE)]
+    # What is suggested has no place in the result, but is referred to.
+    parts = [name for name in job if name == "suggested" or name not in ("hydra", *_OUTSIDE)]
     recipe = OmegaConf.masked_copy(job, parts)
     for key in varied:
         OmegaConf.update(recipe, key, OmegaConf.select(job, key), force_add=True)

@@ -16,23 +16,19 @@ from soft.training.trainer import create_trainer
 from tests.test_config import MODELS, compose
 
 
-def without_recipe(group):
-    return {key: value for key, value in group.items() if key != "recipe"}
-
-
 class Recipe:
     """What src/train.py hands to the preflight."""
 
     def __init__(self, *overrides: str):
         self.recipe = OmegaConf.to_container(compose(*overrides, "output_dir=x"), resolve=True)
-        self.datamodule = instantiate(without_recipe(self.recipe["data"]))
+        self.datamodule = instantiate(self.recipe["data"])
 
     def build(self, classes, layout, steps_per_epoch):
         return ImageClassifier(
             create_from_config(self.recipe["model"], classes, self.datamodule.img_size),
             self.datamodule.augment,
-            without_recipe(self.recipe["optimizer"]),
-            without_recipe(self.recipe["schedule"]),
+            self.recipe["optimizer"],
+            self.recipe["schedule"],
             layout,
             steps_per_epoch,
             ema_decay=self.recipe["ema"]["decay"],

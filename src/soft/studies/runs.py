@@ -12,7 +12,7 @@ import yaml
 from soft.errors import SettingError
 
 # Settings that tell apart where and how a run was written, not what it is.
-_OUTSIDE = {"output_dir", "name", "resume", "logger", "callbacks", "study"}
+_OUTSIDE = {"output_dir", "name", "resume", "logger", "callbacks", "study", "suggested"}
 _MACHINE = {"data.root", "data.num_workers"}
 # Names of things: what else changes with them, such as a model's learning rate, is part of the name.
 _NAMES = ("model.name", "model.attention.attention", "data.dataset")

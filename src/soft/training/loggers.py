@@ -216,7 +216,7 @@ def settings_to_filter(recipe: Mapping[str, object]) -> dict[str, object]:
     return settings
 
 
-_WRITING = ("output_dir", "resume", "preflight", "logger", "callbacks", "study")
+_WRITING = ("output_dir", "resume", "preflight", "logger", "callbacks", "study", "suggested")
 
 
 def _without_noise(value: object) -> object:

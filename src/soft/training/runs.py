@@ -20,8 +20,9 @@ MARK = "run.json"  # says which run a folder holds
 RESULT = "result.json"  # and that it is over
 METRICS = "metrics.csv"
 
-# Settings that say where to write and what to go on from, and not what the run is.
-NOT_THE_RUN = ("resume", "output_dir", "preflight")
+# Settings that say where to write and what to go on from, and not what the run is. What is suggested counts where it is
+# taken up; older versions kept it in groups, as `recipe`.
+NOT_THE_RUN = ("resume", "output_dir", "preflight", "suggested")
 
 
 def comparable(recipe: Mapping[str, object]) -> dict[str, object]:
@@ -30,12 +31,14 @@ def comparable(recipe: Mapping[str, object]) -> dict[str, object]:
 
     def elsewhere(value: object) -> object:
         if isinstance(value, Mapping):
-            return {str(key): elsewhere(child) for key, child in value.items()}
+            # A setting that is null is the same as one that an older version did not have.
+            kept = {key: child for key, child in value.items() if child is not None and key != "recipe"}
+            return {str(key): elsewhere(child) for key, child in kept.items()}
         if isinstance(value, (list, tuple)):
             return [elsewhere(child) for child in value]
         return value.removeprefix(folder) if isinstance(value, str) else value
 
-    return {key: elsewhere(value) for key, value in recipe.items() if key not in NOT_THE_RUN}
+    return elsewhere({key: value for key, value in recipe.items() if key not in NOT_THE_RUN})
 
 
 def differences(ours: object, theirs: object, key: str = "") -> list[str]:
@@ -49,8 +52,9 @@ def differences(ours: object, theirs: object, key: str = "") -> list[str]:
 def read_mark(folder: Path) -> dict[str, object] | None:
     """What a run wrote into its folder when it started: `id`, `launch`, and the `recipe` as `comparable` gives it."""
     try:
-        return json.loads((folder / MARK).read_text())
-    except (OSError, ValueError):
+        mark = json.loads((folder / MARK).read_text())
+        return mark | {"recipe": comparable(mark["recipe"])}
+    except (OSError, KeyError, TypeError, ValueError):
         return None
 
 
