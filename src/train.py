@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from cli.entry import arguments, entry
+from cli.entry import entry
 from cli.secrets import mask_text, masked
 
 
@@ -34,7 +34,7 @@ def train(cfg: DictConfig) -> float | None:
     clock = begin(cfg.seed)
 
     # Data, and the model that is built once the data has said how many classes there are
-    datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
+    datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
     build = partial(build_module, ImageClassifier, recipe, datamodule.augment, datamodule.img_size)
 
     # Plan

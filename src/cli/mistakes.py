@@ -21,6 +21,9 @@ from cli.extras import explain_missing
 from cli.places import CONFIG_DIR, group_options, is_group, list_groups, optional_groups
 from cli.safe_names import UnsafeNameError
 
+# Where parts of the library stand in the configuration, if not under their own names.
+LIBRARY_PLACES = {"attention": "model.attention"}
+
 REPORT = (
     "This is a fault of the program, not of your settings. Please report it to the people who maintain this code, with "
     "the traceback above and the command."
@@ -41,10 +44,11 @@ _PLACE = {
 def explain(error: BaseException, config_name: str) -> str | None:
     """Return the sentences for an error that the user can mend, and None for any other."""
     library = sys.modules.get("soft.errors")  # where it has not been loaded, the error is not the library's
-    ours = (ConfigError, UnsafeNameError, *((library.SettingError, library.RunError) if library else ()))
     chain = list(_chain(error))
     for cause in chain:  # Hydra wraps what a constructor raises
-        if isinstance(cause, ours):
+        if library and isinstance(cause, (library.SettingError, library.RunError)):
+            return cause.as_settings(LIBRARY_PLACES)
+        if isinstance(cause, (ConfigError, UnsafeNameError)):
             return str(cause)
     for cause in chain:
         if message := explain_missing(cause) or _explain_place(cause):

@@ -10,7 +10,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from cli.entry import arguments
 from soft.errors import SettingError
 from soft.hardware.memory import GIB
 from soft.launch import plan as planning
@@ -24,7 +23,7 @@ class Recipe:
 
     def __init__(self, *overrides: str):
         self.recipe = OmegaConf.to_container(compose(*overrides, "output_dir=x"), resolve=True)
-        self.datamodule = instantiate(arguments(self.recipe["data"]))
+        self.datamodule = instantiate(self.recipe["data"])
         self.build = partial(
             build_module, ImageClassifier, self.recipe, self.datamodule.augment, self.datamodule.img_size
         )

@@ -151,6 +151,7 @@ def test_settings_to_filter_repeat_nothing():
         "data": {"_target_": "a.C", "_convert_": "all", "dataset": "digits", "augment": augment, "seed": 3},
         "logger": {"csv": {}},
         "callbacks": {},
+        "suggested": {"lr": 1e-3},
         "study": {"name": "landmarks", "scale": "laptop", "scales": {"laptop": {}}, "paper": [{"when": {}}]},
     }
     assert settings_to_filter(recipe) == {

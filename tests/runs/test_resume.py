@@ -108,6 +108,19 @@ def test_the_newest_unfinished_run_of_the_same_settings(tmp_path):
     assert find_unfinished(RECIPE, folders) == folders[0]
 
 
+def test_a_run_of_an_older_version_is_still_the_same_run(tmp_path):
+    """Older versions kept suggestions inside the groups and knew fewer settings."""
+    old = {"data": {"root": "x", "num_classes": None, "recipe": {"epochs": 2}}, "schedule": {"epochs": 2}}
+    new = {"data": {"root": "x", "num_classes": None, "split": None}, "schedule": {"epochs": 2}}
+    (tmp_path / "run.json").write_text(json.dumps({"id": "a", "launch": None, "recipe": old}))
+
+    recipe = {**new, "suggested": {"epochs": 2}}
+    assert find_unfinished(recipe, [tmp_path]) == tmp_path
+    mark_run(tmp_path, recipe)
+    assert read_mark(tmp_path)["id"] == "a"
+    assert find_unfinished({**new, "data": {"root": "y"}}, [tmp_path]) is None
+
+
 def test_a_run_that_goes_on_keeps_its_id(tmp_path):
     mark_run(tmp_path, RECIPE)
     first = read_mark(tmp_path)["id"]

@@ -14,7 +14,6 @@ from soft.models.factory import create_from_config, describe_model
 from soft.models.metadata import Metadata
 from soft.training.length import Length
 
-_SIDE_NODES = ("recipe",)  # older recipes keep values for other groups there
 _METADATA = ("dataset", "class_names", "img_size", "mean", "std", "crop_pct", "interpolation")
 
 
@@ -38,9 +37,9 @@ def build_module(
         layout: how the global batch lies over devices and accumulated passes.
         length: of the training; None where it is not known, because the data is not here.
     """
+    # Older recipes keep values for other groups in these.
     optimizer, schedule = (
-        {key: value for key, value in recipe[group].items() if key not in _SIDE_NODES}
-        for group in ("optimizer", "schedule")
+        {key: value for key, value in recipe[group].items() if key != "recipe"} for group in ("optimizer", "schedule")
     )
     ema, trainer = recipe["ema"], recipe["trainer"]
     return module_class(

@@ -9,7 +9,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from soft.data.augmentation import Augmentation
-from soft.data.sampling import seed_position
+from soft.data.sampling import seed_generators
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.models import metadata
@@ -146,7 +146,7 @@ class ImageClassifier(ImageEvaluator):
             self.trainer.val_check_batch = min(self.trainer.val_check_batch, batches)
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
-        seed_position(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        seed_generators(self.seed, self.current_epoch, batch_idx, self.global_rank)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.guard.begin_step()
             self._batches: list[tuple[Tensor, Tensor]] = []
