@@ -8,7 +8,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from soft.attention.eager import is_eager
+from soft.attention.fast.eager import is_eager
 
 # Hidden values that a CPU works on at a time: most of what follows from them is then found in its cache.
 CHUNK = 2**19
