@@ -6,51 +6,62 @@ from cli.entry import entry
 
 
 def evaluate(cfg: DictConfig) -> float:
-    """Evaluate one checkpoint, print its metrics and write them to evaluation.json; return its top-1 in percent."""
+    """Return the top-1 in percent of one checkpoint; write evaluation.json and print the same."""
     # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
-    from cli.recorded import build_recorded
+    from cli.recorded import build_recorded, recorded_data
+    from soft.data.classes import match_classes, unnamed_order
+    from soft.data.preprocessing import preprocessing_differences
     from soft.data.workers import explained_worker_errors
     from soft.errors import SettingError
     from soft.hardware.layout import check_validation_share
     from soft.launch.trainer import choose_devices, create_trainer, lightning_options
+    from soft.launch.trainer_settings import check_trainer_settings
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
     from soft.models.inference import optimise_for_inference
+    from soft.models.metadata import read_metadata
     from soft.monitoring.console import quiet_libraries
     from soft.monitoring.evaluation import describe_evaluation, write_evaluation
     from soft.training.evaluator import ImageEvaluator
 
     quiet_libraries()
-    given = OmegaConf.to_container(cfg, resolve=True)
-    trained, config = read_recipe(cfg.checkpoint), given.get("model")
-    model = create_from_checkpoint(cfg.checkpoint, config, cfg.weights)
+    given, choices = OmegaConf.to_container(cfg, resolve=True), HydraConfig.get().runtime.choices
+    check_trainer_settings(given["trainer"])
+    trained, metadata = read_recipe(cfg.checkpoint), read_metadata(cfg.checkpoint)
+    model = create_from_checkpoint(cfg.checkpoint, given.get("model"), cfg.weights)
     if cfg.optimise:
         model = optimise_for_inference(model)
-
-    hardware = choose_devices(HydraConfig.get().runtime.choices.trainer, given["trainer"])
+    hardware = choose_devices(choices.trainer, given["trainer"])
     trainer = create_trainer(hardware, recipe=given, **lightning_options(given["trainer"]))
 
-    if "data" not in cfg and trained is None:
+    # Data: what was typed, or else what the checkpoint was trained on
+    if choices.data is None and trained is None:
         raise SettingError(f"{cfg.checkpoint} does not say what it was trained on; add data=imagenet, for example.")
-    datamodule = instantiate(given["data"]) if "data" in cfg else build_recorded(trained["data"], cfg.checkpoint)
+    if choices.data is None:
+        datamodule = build_recorded(recorded_data(trained["data"], given["data"], cfg.checkpoint), cfg.checkpoint)
+    else:
+        datamodule = instantiate({key: value for key, value in given["data"].items() if value is not None})
     datamodule.prepare_data("validate")
     datamodule.setup("validate")
     check_validation_share(datamodule.val_size, hardware.layout.devices)
 
-    if model.num_classes != datamodule.num_classes:
-        raise SettingError(
-            f"{cfg.checkpoint} classifies into {model.num_classes} classes and data={datamodule.dataset} has "
-            f"{datamodule.num_classes}; choose the data it was trained on."
-        )
+    # Classes by name, and images prepared as in training; differences are said
+    names = metadata and metadata.class_names
+    if names is None and trained is not None and trained["data"]["dataset"] == datamodule.dataset:
+        names = unnamed_order(datamodule.dataset, datamodule.class_names)
+    match = match_classes(names, model.num_classes, datamodule.class_names)
+    differences = preprocessing_differences(metadata.to_dict(), datamodule.preprocessing) if metadata else []
+    notes = [*datamodule.notes, match.note, *(f"Images are prepared in another way: {text}." for text in differences)]
 
-    evaluator = ImageEvaluator(model)
+    evaluator = ImageEvaluator(model, match.indices)
     with explained_worker_errors():
         trainer.validate(evaluator, datamodule, verbose=False)
-    name = (config or trained["model"])["name"]
-    result = describe_evaluation(trainer, evaluator, datamodule, name, cfg.checkpoint, cfg.weights)
+    name = (given.get("model") or trained["model"])["name"]
+    notes = [note for note in notes if note]
+    result = describe_evaluation(trainer, evaluator, datamodule, name, cfg.checkpoint, cfg.weights, notes)
     write_evaluation(result, cfg.output_dir)
     return result["top1"]
 

@@ -5,12 +5,14 @@ The configuration can name only the classes that conf/data and conf/augment name
 """
 
 import functools
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import yaml
 from hydra.utils import get_class
 
-from cli.command_line import ConfigError
+from cli.command_line import ConfigError, as_typed
 from cli.places import CONFIG_DIR
 
 
@@ -43,3 +45,37 @@ def _targets() -> frozenset[str]:
     files = [path for group in ("base", "data", "augment") for path in (CONFIG_DIR / group).glob("*.yaml")]
     named = (yaml.safe_load(path.read_text()).get("_target_") for path in files)
     return frozenset(target for target in named if target)
+
+
+def recorded_data(
+    recorded: Mapping[str, object], changes: Mapping[str, object], source: str, env: Mapping[str, str] = os.environ
+) -> dict[str, object]:
+    """Return the settings of the data that a checkpoint was trained on, with what was typed in their place.
+
+    Args:
+        recorded: the settings in the checkpoint, in plain containers.
+        changes: settings that were typed; None stands for those that were not.
+        source: the checkpoint, for messages.
+
+    Raises:
+        ConfigError: the data comes from the network. A file does not decide what this machine contacts.
+    """
+    typed = {key: value for key, value in changes.items() if value is not None}
+    data, root = {**recorded, **typed}, str(recorded.get("root") or "")
+    if (
+        "root" not in typed
+        and data.get("dataset") == "imagenet"
+        and not Path(root).is_dir()
+        and env.get("IMAGENET_ROOT")
+    ):
+        data["root"] = env["IMAGENET_ROOT"]
+    remote = [key for key in ("root", "cache", "path") if key not in typed and "://" in str(data.get(key) or "")]
+    if data.get("dataset") == "hf" and "path" not in typed and not Path(str(data.get("path"))).exists():
+        remote.append("path")
+    if remote:
+        key = remote[0]
+        raise ConfigError(
+            f"{source} was trained on data that is not on this machine: data.{key}={data[key]}. If you trust the file, "
+            f"type {as_typed(f'data.{key}', data[key])}."
+        )
+    return data

@@ -14,8 +14,8 @@ from soft.benchmark.reporter import Reporter
 from soft.benchmark.timing import interleave, ratio
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
-from soft.data.transforms import allow_zero_bits
 from soft.data.mixing import Mixup
+from soft.data.transforms import allow_zero_bits
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 TARGETS = {"light": 1.3, "paper": 1.0}

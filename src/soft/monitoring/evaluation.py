@@ -1,12 +1,14 @@
 """What an evaluation leaves behind: evaluation.json, and the same for a person."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.text import Text
 from timm.layers import to_2tuple
 
 from soft.monitoring.console import print_rows
@@ -22,6 +24,7 @@ def describe_evaluation(
     model: str,
     checkpoint: str,
     weights: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, object]:
     """Return the metrics that `trainer.validate` left, with the conditions under which they were measured."""
     metrics = {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}
@@ -39,6 +42,7 @@ def describe_evaluation(
         "device": str(evaluator.device),
         "devices": trainer.world_size,
         "torch": torch.__version__,
+        "notes": list(notes),
     }
 
 
@@ -64,3 +68,5 @@ def write_evaluation(result: Mapping[str, object], folder: str) -> None:
         "written to": from_here(path),
     }
     print_rows(rows)
+    for note in result["notes"]:
+        Console().print(Text(f"Note: {note}"), soft_wrap=True)

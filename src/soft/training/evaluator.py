@@ -1,6 +1,7 @@
 """Computes the validation metrics of a classifier, during training and on their own."""
 
 import time
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import LightningModule
@@ -14,15 +15,18 @@ class ImageEvaluator(LightningModule):
 
     Args:
         model: classifier, images (B, 3, H, W) -> logits (B, num_classes).
+        class_indices: the model's class for each label of the data; None where they are the same.
 
     Attributes:
         images: number of images in the last validation, over all devices; unreadable files are not counted.
         images_per_second: speed of the last validation, over all devices.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, class_indices: Sequence[int] | None = None):
         super().__init__()
         self.model = model
+        indices = None if class_indices is None else torch.tensor(class_indices)
+        self.register_buffer("class_indices", indices, persistent=False)
         self.metrics = validation_metrics(model.num_classes)
         self.count = SumMetric()
         self.images = 0
@@ -39,6 +43,8 @@ class ImageEvaluator(LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
+        if self.class_indices is not None:
+            labels = self.class_indices[labels]
         self.count.update(len(labels))
         if len(labels):  # the last batch is empty if none of its images could be read
             update_metrics(self.metrics, self.evaluated_model(images), labels)

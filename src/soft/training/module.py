@@ -74,6 +74,7 @@ class ImageClassifier(ImageEvaluator):
         super().__init__(model.to(memory_format=torch.channels_last) if channels_last else model)
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
             raise SettingError(f"ema.decay={ema_decay!r} has to be a number from 0 (off) up to, but not including, 1.")
+        self.model.train()  # a loaded model is in evaluation mode, and Lightning leaves modes as they are
         self.seed = seed
         self.layout = layout
         self.steps_per_epoch = steps_per_epoch
