@@ -3,9 +3,7 @@
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from cli.entry import entry
+from cli.entry import DictConfig, OmegaConf, entry
 
 
 def benchmark(cfg: DictConfig) -> None:

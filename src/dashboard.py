@@ -1,8 +1,6 @@
 """W&B workspace and reports: `python src/dashboard.py [entity=TEAM] [study=NAME]`, settings in conf/dashboard.yaml."""
 
-from omegaconf import DictConfig
-
-from cli.entry import entry
+from cli.entry import DictConfig, entry
 from cli.places import SOURCES, STUDIES
 
 

@@ -1,8 +1,6 @@
 """Evaluate a checkpoint: `python src/evaluate.py checkpoint=PATH [data=...]`, settings in conf/evaluate.yaml."""
 
-from omegaconf import DictConfig, OmegaConf
-
-from cli.entry import entry
+from cli.entry import DictConfig, OmegaConf, entry
 
 
 def evaluate(cfg: DictConfig) -> float:

@@ -1,8 +1,6 @@
 """Export a checkpoint for inference: `python src/export.py checkpoint=PATH`, settings in conf/export.yaml."""
 
-from omegaconf import DictConfig, OmegaConf
-
-from cli.entry import entry
+from cli.entry import DictConfig, OmegaConf, entry
 
 
 def export(cfg: DictConfig) -> None:

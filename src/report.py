@@ -1,8 +1,6 @@
 """Table and figures of a sweep: `python src/report.py sweep=DIR [out=DIR]`, settings in conf/report.yaml."""
 
-from omegaconf import DictConfig
-
-from cli.entry import entry
+from cli.entry import DictConfig, entry
 
 
 def report(cfg: DictConfig) -> None:

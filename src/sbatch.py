@@ -12,10 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig, ListConfig
-
 from cli.command_line import ConfigError, rewrite
+from cli.entry import DictConfig, ListConfig, hydra
 from cli.mistakes import explain
 from cli.places import CONFIG_DIR, SOURCES
 from cli.safe_names import inside

@@ -1,8 +1,6 @@
 """Train a SOFT model: `python src/train.py [group=option ...] [key=value ...]`, settings in conf/train.yaml."""
 
-from omegaconf import DictConfig, OmegaConf
-
-from cli.entry import entry
+from cli.entry import DictConfig, OmegaConf, entry
 from cli.secrets import mask_text, masked
 
 

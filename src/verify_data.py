@@ -1,8 +1,6 @@
 """Read every image of a data set: `python src/verify_data.py [data=...]`, settings in conf/verify_data.yaml."""
 
-from omegaconf import DictConfig, OmegaConf
-
-from cli.entry import entry
+from cli.entry import DictConfig, OmegaConf, entry
 
 
 def verify_data(cfg: DictConfig) -> None:

@@ -1,8 +1,6 @@
 """Attention maps of an image: `python src/visualize.py image=PATH checkpoint=PATH`, settings in conf/visualize.yaml."""
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
-from cli.entry import entry
+from cli.entry import DictConfig, ListConfig, OmegaConf, entry
 
 
 def visualize(cfg: DictConfig) -> None:

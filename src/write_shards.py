@@ -3,10 +3,8 @@
 Settings in conf/write_shards.yaml.
 """
 
-from omegaconf import DictConfig
-
 from cli.command_line import as_typed
-from cli.entry import entry
+from cli.entry import DictConfig, entry
 
 
 def write(cfg: DictConfig) -> None:

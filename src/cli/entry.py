@@ -5,13 +5,14 @@ Only light libraries are imported here, so that `--help`, `--cfg job` and typing
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cli.checks import check_groups, check_types, default_config, leaves
 from cli.command_line import config_folders, rewrite
@@ -30,6 +31,9 @@ OmegaConf.register_new_resolver("log_name", log_name, replace=True)
 OmegaConf.register_new_resolver("of_first_rank", lambda value: None if rank() else value, replace=True)
 OmegaConf.register_new_resolver("inside", inside, replace=True)
 OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
+
+# Commands import the names of OmegaConf from here, after the check that it is installed (`cli.extras`).
+__all__ = ["DictConfig", "ListConfig", "OmegaConf", "entry", "full_errors", "hydra"]
 
 
 def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
@@ -85,6 +89,9 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                 return start(checked)
             except KeyboardInterrupt:
                 sys.exit(130)
+            except BrokenPipeError:  # who read the output has seen enough, such as `| head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(128 + signal.SIGPIPE)
             except ExplainedError as error:  # a job of a sweep has said what was wrong
                 sys.exit(f"ERROR: {error}" if str(error) else 1)
             except Exception as error:
