@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from cli.entry import arguments, entry
+from cli.entry import entry
 
 
 def benchmark(cfg: DictConfig) -> None:
@@ -70,7 +70,7 @@ def measure_loader(reporter, device, settings: dict) -> None:
             write_photos(root, given["images"], given["size"], given["quality"])
         modules = {
             name: instantiate(
-                arguments(settings["data"])
+                settings["data"]
                 | {"augment": settings["augments"][name], "root": str(root), "batch_size": given["batch_size"]}
                 | {"num_workers": 0}
             )

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from cli.entry import arguments, entry
+from cli.entry import entry
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -35,11 +35,8 @@ def evaluate(cfg: DictConfig) -> float:
 
     if "data" not in cfg and trained is None:
         raise SettingError(f"{cfg.checkpoint} does not say what it was trained on; add data=imagenet, for example.")
-    if "data" in cfg:
-        datamodule = instantiate(arguments(given["data"]))
-    else:
-        datamodule = build_recorded(trained["data"], cfg.checkpoint)
-    datamodule.prepare_data()
+    datamodule = instantiate(given["data"]) if "data" in cfg else build_recorded(trained["data"], cfg.checkpoint)
+    datamodule.prepare_data("validate")
     datamodule.setup("validate")
     check_validation_share(datamodule.val_size, hardware.layout.devices)
 

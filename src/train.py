@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from cli.entry import arguments, entry
+from cli.entry import entry
 from cli.secrets import mask_text, masked
 
 
@@ -27,14 +27,15 @@ def train(cfg: DictConfig) -> float | None:
     from soft.runs.result import read_result, write_config, write_result
     from soft.runs.resume import start_in
     from soft.training.build import build_module
+    from soft.training.module import ImageClassifier
 
     recipe = masked(OmegaConf.to_container(cfg, resolve=True))  # for files, loggers and checkpoints
     folder, trainer_name = Path(cfg.output_dir).absolute(), HydraConfig.get().runtime.choices.trainer
     clock = begin(cfg.seed)
 
     # Data, and the model that is built once the data has said how many classes there are
-    datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
-    build = partial(build_module, recipe, datamodule.augment, datamodule.img_size)
+    datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
+    build = partial(build_module, ImageClassifier, recipe, datamodule.augment, datamodule.img_size)
 
     # Plan
     if cfg.preflight:

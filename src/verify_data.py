@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from cli.entry import arguments, entry
+from cli.entry import entry
 
 
 def verify_data(cfg: DictConfig) -> None:
@@ -15,11 +15,13 @@ def verify_data(cfg: DictConfig) -> None:
     from soft.data.verification import find_bad_images
     from soft.errors import SettingError
 
-    datamodule = instantiate(arguments(OmegaConf.to_container(cfg.data, resolve=True)))
+    datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
     datamodule.prepare_data()
     datamodule.setup()
 
     console, bad = Console(), 0
+    for note in datamodule.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
     with Progress(console=console) as progress:
         for split, images in (("training", datamodule.sets.train), ("validation", datamodule.sets.val)):
             task = progress.add_task(f"{split} images", total=len(images))

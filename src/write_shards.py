@@ -26,6 +26,8 @@ def write(cfg: DictConfig) -> None:
     console = Console(stderr=True)
     with console.status("listing the images"):
         plan = plan_shards(Path(cfg.data.root).expanduser(), out, cfg.shard_size, cfg.shuffle, cfg.seed)
+    for note in plan.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
     bar = (BarColumn(bar_width=None), DownloadColumn(True), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*bar, console=console) as progress:
         task = progress.add_task("writing", total=plan.size)

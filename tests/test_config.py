@@ -14,7 +14,7 @@ from soft.models.factory import create_from_config
 CONF = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = ("augment", "callbacks", "data", "logger", "model", "model/attention", "optimizer", "schedule", "trainer")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
-MODELS = [name for group, name in OPTIONS if group == "model" and name != "paper"]
+MODELS = [name for group, name in OPTIONS if group == "model"]
 OmegaConf.register_new_resolver("run_id", lambda: "0000", replace=True)
 
 
@@ -25,7 +25,7 @@ def compose(*overrides: str):
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes(group, name):
-    cfg = compose(f"{group}={name}", "output_dir=x", *(["model.name=soft_tiny"] if name == "paper" else []))
+    cfg = compose(f"{group}={name}", "output_dir=x")
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert {"model", "data", "augment", "optimizer", "schedule", "trainer", "logger", "callbacks"} <= set(resolved)
 
@@ -58,7 +58,7 @@ def test_every_attention_is_built_from_its_config(name, attention):
     attn = model.stages[2].blocks[0].attn
     assert type(attn) is ATTENTIONS[attention]
     if attention == "nystromformer":
-        assert attn.num_landmarks == cfg.model.recipe.num_landmarks == (9 if name == "soft_pico" else 49)
+        assert attn.num_landmarks == cfg.suggested.num_landmarks == (9 if name == "soft_pico" else 49)
 
 
 # SPEC section 4: learning rate at batch 1024, plain and normalised.
@@ -87,6 +87,21 @@ def test_paper_recipe(size, norm):
     assert (cfg.trainer.devices, cfg.trainer.num_nodes, cfg.trainer.precision) == (8, 4, "32-true")
     assert (cfg.trainer.max_epochs, cfg.trainer.gradient_clip_val) == (300, 1.0)
     assert cfg.model.drop_path_rate == 0.1
+
+
+def test_what_is_suggested_is_taken_up_and_can_be_overridden():
+    cfg = compose("model=soft_medium", "schedule=constant", "data=cifar10")
+    assert (cfg.optimizer.lr, cfg.schedule.epochs, cfg.schedule.warmup_epochs) == (3.5e-4, 20, 2)
+    assert (cfg.model.attention.num_landmarks, cfg.ema.decay, cfg.ema.warmup) == (49, 0.998, True)
+    cfg = compose("suggested.lr=1", "suggested.num_landmarks=4", "schedule.epochs=7", "suggested.epochs=9")
+    assert (cfg.optimizer.lr, cfg.model.attention.num_landmarks, cfg.schedule.epochs) == (1, 4, 7)
+
+
+@pytest.mark.parametrize("choice", ["data=images", "model=paper", "model=model", "optimizer=optimizer"])
+def test_bases_are_not_offered(choice):
+    assert (CONF / "base" / f"{choice.partition('=')[2]}.yaml").is_file()
+    with pytest.raises(hydra.errors.MissingConfigException):
+        compose(choice)
 
 
 def test_what_a_model_brings_can_be_overridden():

@@ -6,7 +6,7 @@ Only light libraries are imported here, so that `--help`, `--cfg job` and typing
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -99,11 +99,6 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
         return main
 
     return decorate
-
-
-def arguments(group: Mapping[str, object]) -> dict[str, object]:
-    """Return a resolved config group without its `recipe`, which other groups read and which is no argument."""
-    return {key: value for key, value in group.items() if key != "recipe"}
 
 
 @functools.cache

@@ -17,37 +17,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cli.checks import leaves
 from cli.command_line import SEARCH_PATH, ConfigError, config_folders
+from cli.extras import explain_missing
 from cli.places import CONFIG_DIR, group_options, is_group, list_groups, optional_groups
 from cli.safe_names import UnsafeNameError
+
+# Where parts of the library stand in the configuration, if not under their own names.
+LIBRARY_PLACES = {"attention": "model.attention"}
 
 REPORT = (
     "This is a fault of the program, not of your settings. Please report it to the people who maintain this code, with "
     "the traceback above and the command."
 )
 
-# The extras of pyproject.toml, by the packages that they bring and not every installation has.
-_PACKAGES = {
-    "dashboard": ("wandb_workspaces",),
-    "hf": ("datasets",),
-    "search": ("optuna",),
-    "slurm": ("submitit",),
-    "tensorboard": ("tensorboard", "tensorboardX"),
-    "train": (
-        "torchmetrics",
-        "wandb",
-        "yaml",
-        "filelock",
-        "fsspec",
-        "lightning",
-        "matplotlib",
-        "plotly",
-        "rich",
-        "scipy",
-        "simplejpeg",
-        "sklearn",
-    ),
-}
-_EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages}
 # Errors of the operating system that say something about a place and not about this program.
 _PLACE = {
     errno.EACCES: "there is no permission for it",
@@ -63,13 +44,14 @@ _PLACE = {
 def explain(error: BaseException, config_name: str) -> str | None:
     """Return the sentences for an error that the user can mend, and None for any other."""
     library = sys.modules.get("soft.errors")  # where it has not been loaded, the error is not the library's
-    ours = (ConfigError, UnsafeNameError, *((library.SettingError, library.RunError) if library else ()))
     chain = list(_chain(error))
     for cause in chain:  # Hydra wraps what a constructor raises
-        if isinstance(cause, ours):
+        if library and isinstance(cause, (library.SettingError, library.RunError)):
+            return cause.as_settings(LIBRARY_PLACES)
+        if isinstance(cause, (ConfigError, UnsafeNameError)):
             return str(cause)
     for cause in chain:
-        if message := _explain_package(cause) or _explain_place(cause):
+        if message := explain_missing(cause) or _explain_place(cause):
             return message
     if isinstance(error, InstantiationException):
         return _explain_constructor(error)
@@ -82,17 +64,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def _explain_package(error: BaseException) -> str | None:
-    """Name the extra that brings a package which is missing; None for other errors."""
-    if not isinstance(error, ImportError):
-        return None
-    words = re.findall(r"\w+", error.name.partition(".")[0] if error.name else str(error))
-    package = next((word for word in words if word in _EXTRAS), None)
-    if package is None:
-        return None
-    return f"This needs the package {package}, which is not installed: pip install -e '.[{_EXTRAS[package]}]'."
 
 
 def _explain_place(error: BaseException) -> str | None:

@@ -3,7 +3,6 @@
 import gc
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 _SPIN = "GOMP_SPINCOUNT"
@@ -28,14 +27,6 @@ def prepare_process(openmp_spin: int | str | None, gc_threshold: int) -> None:
         openmp_spin = _SHORT_SPIN if _SPIN not in os.environ and is_busy() else None
     if openmp_spin is not None:
         os.environ.setdefault(_SPIN, str(openmp_spin))
-
-
-def process_facts(env: Mapping[str, str] = os.environ) -> dict[str, object]:
-    """Return the settings that are in force, to be logged: speeds are not comparable without them."""
-    return {
-        "openmp_spin": int(env[_SPIN]) if env.get(_SPIN, "").isdigit() else None,
-        "gc_threshold": gc.get_threshold()[0],
-    }
 
 
 def is_busy(samples: int = 5, pause: float = 0.01) -> bool:

@@ -22,7 +22,7 @@ def build_recorded(config: Mapping[str, object], source: str) -> object:
         source: the file that holds the configuration, for the message.
 
     Raises:
-        ConfigError: no file of conf/data or conf/augment names the `_target_`.
+        ConfigError: no file of conf/base, conf/data or conf/augment names the `_target_`.
     """
     target = config.get("_target_")
     if target not in _targets():
@@ -40,6 +40,6 @@ def build_recorded(config: Mapping[str, object], source: str) -> object:
 
 @functools.cache
 def _targets() -> frozenset[str]:
-    files = [path for group in ("data", "augment") for path in (CONFIG_DIR / group).glob("*.yaml")]
+    files = [path for group in ("base", "data", "augment") for path in (CONFIG_DIR / group).glob("*.yaml")]
     named = (yaml.safe_load(path.read_text()).get("_target_") for path in files)
     return frozenset(target for target in named if target)

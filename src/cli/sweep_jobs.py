@@ -119,7 +119,7 @@ def objective(folder: Path) -> float | None:
 
 
 def describe_objective(folder: Path) -> str:
-    """Return what `objective` gives, with the metric's name, for a person."""
+    """Return the objective of a run as text for a person, with the metric's name."""
     from soft.runs.metrics import show_metric
     from soft.runs.result import read_result
 

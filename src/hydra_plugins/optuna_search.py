@@ -205,7 +205,7 @@ def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:
 
 
 def _monitored(config: DictConfig) -> tuple[str, str]:
-    """Return the metric that a run's result is about, and which way it gets better."""
+    """Return the metric that decides which result is best, and `max` or `min` for the direction that is better."""
     from soft.runs.metrics import resolve_mode
 
     checkpoint = OmegaConf.select(config, "callbacks.checkpoint") or {}
@@ -214,7 +214,16 @@ def _monitored(config: DictConfig) -> tuple[str, str]:
 
 
 def _direction(typed: str, monitor: str, mode: str) -> str:
-    """Return Optuna's direction for a metric, of which the `mode` is the best."""
+    """Return Optuna's name of the direction in which a metric gets better.
+
+    Args:
+        typed: the setting hydra.sweeper.direction.
+        monitor: name of the metric.
+        mode: `max` or `min`, the direction in which the metric gets better.
+
+    Raises:
+        ConfigError: `typed` contradicts `mode`.
+    """
     right = {"max": "maximize", "min": "minimize"}[mode]
     if typed not in ("auto", right):
         raise ConfigError(

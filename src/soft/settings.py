@@ -1,4 +1,7 @@
-"""Checks single settings. Each check takes the setting's name as the user writes it, and raises a SettingError."""
+"""Checks of single settings; each takes the name that its SettingError shows, such as seed or `data.img_size`.
+
+The second form, in backticks, is for arguments: see `soft.errors`.
+"""
 
 import math
 from collections.abc import Collection
@@ -50,7 +53,7 @@ def check_text(name: str, value) -> None:
 
 
 def check_flag(name: str, value) -> None:
-    """Refuse all but true and false."""
+    """Refuse everything but True and False."""
     if not isinstance(value, bool):
         raise SettingError(f"{name}={_shown(value)} has to be true or false.")
 

@@ -1,4 +1,4 @@
-"""Compares an attention with another library's on shared weights."""
+"""Comparison of an attention with another library's on the same weights."""
 
 from collections.abc import Mapping
 
@@ -13,11 +13,11 @@ PRECISE = {torch.float64: 1e-12, torch.float32: 1e-5}
 def errors(
     ours: nn.Module, theirs: nn.Module, names: Mapping[str, tuple[str, int]], x: Tensor, grid: tuple[int, int]
 ) -> dict[str, float]:
-    """Relative errors of the output and of every gradient.
+    """Return the relative errors of the output and of every gradient.
 
     Args:
-        ours, theirs: the two attentions; theirs gets our weights and takes tokens alone.
-        names: for every parameter of theirs, ours and which third of its rows (0 to 2), or -1 for all of it.
+        ours, theirs: the two attentions; theirs gets our weights and is called with tokens alone.
+        names: for every parameter of theirs, the name of ours and which third of its rows (0 to 2), or -1 for all rows.
         x: tokens (B, N, C) on `grid`.
     """
     assert set(names) == {name for name, _ in theirs.named_parameters()}

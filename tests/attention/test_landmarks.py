@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from soft.attention import reference
 from soft.attention.landmarks import SAMPLINGS, LandmarkSampler, landmark_side
 from soft.errors import SettingError
 
@@ -28,7 +29,7 @@ def test_every_sampling_gives_m_landmarks_also_where_their_side_does_not_divide_
 
 
 def test_windows_reach_the_far_edge():
-    """A grid of 10x13 and 9 landmarks: strides 3 and 4, kernels 4 and 5."""
+    """Nine landmarks of a grid of 10x13 have strides of 3 and 4, and kernels of 4 and 5."""
     sampler = LandmarkSampler(4, (10, 13), 9, "avgpool")
     assert (sampler.stride, sampler.kernel) == ((3, 4), (4, 5))
     q = torch.randn(1, 1, 130, 4, requires_grad=True)
@@ -36,13 +37,15 @@ def test_windows_reach_the_far_edge():
     assert (q.grad.abs().sum(-1) > 0).all()
 
 
-def test_conv_is_one_set_of_weights_over_every_head():
-    sampler = LandmarkSampler(4, (4, 4), 4)
-    q = torch.randn(2, 3, 16, 4)
+@pytest.mark.parametrize(("grid", "m"), [((4, 4), 4), ((7, 10), 9)], ids=str)
+def test_conv_is_the_reference_with_one_set_of_weights_over_every_head(grid, m):
+    sampler = LandmarkSampler(4, grid, m)
+    q = torch.randn(2, 3, grid[0] * grid[1], 4)
+    sampled = reference.sample(q, grid, sampler.conv.weight, sampler.stride)
+    expected = reference.activate(sampled, sampler.norm.weight, sampler.norm.bias)
+    torch.testing.assert_close(sampler(q, grid), expected)
     for head in range(3):
-        image = q[:, head].transpose(1, 2).reshape(2, 4, 4, 4)
-        sampled = F.conv2d(image, sampler.conv.weight, stride=2).flatten(2).transpose(1, 2)
-        torch.testing.assert_close(sampler(q, (4, 4))[:, head], act(sampler, sampled))
+        torch.testing.assert_close(sampler(q[:, head : head + 1], grid), expected[:, head : head + 1])
 
 
 def test_avgpool_is_the_mean_of_the_windows():
@@ -66,7 +69,7 @@ def test_random_draws_once_the_same_everywhere_and_leaves_the_global_generator_a
     assert len(set(first.positions.tolist())) == 9
     q = torch.randn(1, 2, 64, 3)
     torch.testing.assert_close(first(q, (8, 8)), act(first, q[:, :, first.positions]))
-    # In bfloat16 too the positions stay whole numbers.
+    # The positions stay whole numbers in bfloat16 too.
     assert first.bfloat16().positions.tolist() == second.positions.tolist()
     assert "positions" not in first.state_dict()
 
@@ -107,3 +110,21 @@ def test_landmark_side():
 def test_an_unknown_sampling_lists_the_known_ones():
     with pytest.raises(SettingError, match=r"sampling='max' is not known; it is one of conv, avgpool, random, first\."):
         LandmarkSampler(8, (8, 8), 4, "max")
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_the_gain_is_the_initial_weight_of_the_layer_norm(sampling):
+    torch.manual_seed(0)
+    published = LandmarkSampler(8, (8, 8), 4, sampling)
+    torch.manual_seed(0)
+    smaller = LandmarkSampler(8, (8, 8), 4, sampling, gain=0.3)
+    assert published.norm.weight.tolist() == [1.0] * 8
+    torch.testing.assert_close(smaller.norm.weight, torch.full((8,), 0.3))
+    others = [name for name, _ in published.named_parameters() if name != "norm.weight"]
+    assert all(torch.equal(published.get_parameter(name), smaller.get_parameter(name)) for name in others)
+
+
+@pytest.mark.parametrize("gain", [0, -1.0, math.inf, math.nan, True, "1", None], ids=str)
+def test_a_gain_that_is_no_number_above_0_is_an_error(gain):
+    with pytest.raises(SettingError, match=r"landmark_gain=.* has to be a number above 0\."):
+        LandmarkSampler(8, (8, 8), 4, gain=gain)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from soft.attention import reference
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.newton import (
     INVERSES,
@@ -18,7 +19,7 @@ VARIANTS = pytest.mark.parametrize("normalised", [False, True], ids=["plain", "n
 
 
 def kernel(spread: float, m: int = 12, dtype: torch.dtype = torch.float64, batch: tuple[int, ...] = (3, 2)):
-    """Kernel matrices (*batch, m, m) between landmarks that lie `spread` apart: small is badly conditioned."""
+    """Kernels (*batch, m, m) between landmarks that lie `spread` apart: the closer, the worse the condition."""
     landmarks = spread * torch.randn(*batch, m, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return gaussian_kernel(landmarks, landmarks).to(dtype)
 
@@ -56,13 +57,26 @@ def test_plain_step_size_is_taken_before_the_ridge():
 
 
 def test_normalised_step_size_is_halved_until_the_iteration_contracts():
-    """Coinciding landmarks: the eigenvalues of A are m and 0, so α starts at the edge of divergence, 2 / m²."""
+    """Where landmarks coincide, the eigenvalues of A are m and 0, and α starts at the edge of divergence, 2 / m²."""
     a = torch.ones(5, 5, dtype=torch.float64)
     steps = [2 / 25 / 2**k for k in range(11)]
     norms = [(torch.eye(5) - step * a @ a).abs().sum(0).max().item() for step in steps]
     expected = next((step for step, norm in zip(steps, norms, strict=True) if norm <= 1.01), steps[-1])
-    assert normalised_start(a).item() == pytest.approx(expected)
+    assert normalised_start(a).item() == normalised_start(a, may_stop=True).item() == pytest.approx(expected)
     assert expected < steps[0]
+
+
+@VARIANTS
+@pytest.mark.parametrize("spread", [2.0, 0.3, 0.01])
+@pytest.mark.parametrize("iters", [1, 5, 20])
+def test_newton_and_its_gradient_are_the_reference(normalised, spread, iters):
+    found = []
+    for inverse in (kernel_inverse, reference.kernel_inverse):
+        a = kernel(spread).requires_grad_()
+        y = inverse(a, iters=iters, normalised=normalised)
+        y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+        found.append((y, a.grad))
+    assert max(relative_error(ours, theirs) for ours, theirs in zip(*found, strict=True)) < 1e-9
 
 
 @VARIANTS
@@ -79,7 +93,7 @@ def test_all_methods_agree_where_newton_has_converged(normalised, method):
 @VARIANTS
 @pytest.mark.parametrize("method", INVERSES)
 def test_gradient_is_the_derivative_where_the_inverse_is_exact(normalised, method):
-    """Through the landmarks, since A has to stay symmetric; for newton only because 30 steps have converged here."""
+    """The check goes through the landmarks, since A has to stay symmetric; 30 steps of newton have converged here."""
 
     def inverse(landmarks):
         return kernel_inverse(gaussian_kernel(landmarks, landmarks), method, iters=30, normalised=normalised)
@@ -89,7 +103,7 @@ def test_gradient_is_the_derivative_where_the_inverse_is_exact(normalised, metho
 
 
 def test_gradient_of_a_truncated_inverse_is_still_the_analytic_one():
-    """−Yᵀ·G·Yᵀ with Y the iterate itself, which is not the derivative of the iteration."""
+    """It is −Yᵀ·G·Yᵀ with the iterate itself as Y, which is not the derivative of the iteration."""
     a = kernel(0.3).requires_grad_()
     y = kernel_inverse(a, iters=3)
     g = torch.randn(y.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -117,7 +131,7 @@ def test_coinciding_landmarks_give_finite_numbers(normalised, method, dtype, spr
 
 @VARIANTS
 def test_matrices_do_not_depend_on_each_other(normalised):
-    """Before they have converged, when the step size still shows."""
+    """Two steps have not converged, so that the step size still shows."""
     together = torch.stack([kernel(2.0, batch=()), kernel(0.01, batch=())])
     alone = kernel_inverse(together[:1], iters=2, normalised=normalised)
     assert relative_error(kernel_inverse(together, iters=2, normalised=normalised)[:1], alone) < 1e-12
@@ -125,13 +139,13 @@ def test_matrices_do_not_depend_on_each_other(normalised):
 
 @VARIANTS
 def test_residual_is_zero_when_converged_and_near_one_when_nothing_is_inverted(normalised):
-    assert inverse_residual(kernel(2.0), iters=30, normalised=normalised).max() < 1e-9
-    a = torch.ones(4, 4, dtype=torch.float64)
-    assert inverse_residual(a, iters=1, normalised=normalised).item() > 0.8
+    a, ones = kernel(2.0), torch.ones(4, 4, dtype=torch.float64)
+    assert inverse_residual(a, kernel_inverse(a, iters=30, normalised=normalised), normalised).max() < 1e-9
+    assert inverse_residual(ones, kernel_inverse(ones, iters=1, normalised=normalised), normalised).item() > 0.8
 
 
 def test_residual_has_the_norm_that_it_says():
     a = kernel(0.5)
-    inverted = add_ridge(a, False)
-    error = torch.eye(12) - inverted @ kernel_inverse(a, iters=4)
-    torch.testing.assert_close(inverse_residual(a, iters=4), error.flatten(-2).norm(dim=-1) / 12**0.5)
+    y = kernel_inverse(a, iters=4)
+    error = torch.eye(12) - add_ridge(a, False) @ y
+    torch.testing.assert_close(inverse_residual(a, y), error.flatten(-2).norm(dim=-1) / 12**0.5)

@@ -6,16 +6,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soft.attention import ATTENTIONS, UnknownOptionError, attention_options, create_attention
-from soft.attention.soft import SoftAttention
 from soft.errors import SettingError
 from tests.golden import relative_error
 
 EVERY = pytest.mark.parametrize("name", list(ATTENTIONS))
+WITH_LOCAL = pytest.mark.parametrize("name", ["soft", "soft_norm", "nystromformer", "none"])
 HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 
 
 def small(name, grid=(8, 6), width=32):
-    """Two heads, and nine landmarks where there are any."""
+    """Attention `name` with two heads, and nine landmarks where it has any."""
     torch.manual_seed(0)
     landmarks = {"num_landmarks": 9} if "num_landmarks" in attention_options(name) else {}
     return create_attention(name, width, 2, grid, 3, **landmarks)
@@ -51,9 +51,46 @@ def test_rows_of_the_attention_map_times_v_are_the_output_without_a_local_convol
     x, queries = 2 * torch.randn(2, math.prod(grid), 32, dtype=torch.float64), [0, 20, math.prod(grid) - 1, 20]
     rows = attention.attention_map(x, grid, queries)
     assert rows.shape == (2, 2, 4, math.prod(grid))
-    v = attention.v(x) if isinstance(attention, SoftAttention) else attention.qkv(x).chunk(3, dim=-1)[2]
-    expected = rows @ v.view(2, -1, 2, 16).transpose(1, 2)
-    assert relative_error(expected.transpose(1, 2).flatten(2), attention(x, grid)[:, queries]) < 1e-10
+    v = attention.v(x) if hasattr(attention, "v") else attention.qkv(x).chunk(3, dim=-1)[2]
+    found = (rows @ v.view(2, -1, 2, 16).transpose(1, 2)).transpose(1, 2).flatten(2)
+    expected = attention(x, grid)[:, queries]
+    assert (found - expected).norm() <= 1e-10 * expected.norm()
+    assert rows.any() == (name != "none")
+
+
+@WITH_LOCAL
+@pytest.mark.parametrize("grid", [(8, 6), (11, 7)], ids=str)
+def test_branches_are_the_output_with_and_without_a_local_convolution(name, grid):
+    attention = small(name).double()
+    with torch.no_grad():
+        nn.init.eye_(attention.proj.weight)
+        nn.init.zeros_(attention.proj.bias)
+    x = 2 * torch.randn(2, math.prod(grid), 32, dtype=torch.float64)
+    terms = attention.branches(x, grid)
+    assert not any(term.requires_grad for term in terms)
+    spread, local = (term.transpose(1, 2).flatten(2) for term in terms)
+    torch.testing.assert_close(spread + local, attention(x, grid))
+    assert local.any()
+    assert spread.any() == (name != "none")
+    with torch.no_grad():
+        (attention.conv if name == "nystromformer" else attention.local).weight.zero_()
+    torch.testing.assert_close(spread, attention(x, grid))
+
+
+def test_only_attentions_with_a_local_convolution_have_branches():
+    assert {name for name in ATTENTIONS if hasattr(small(name), "branches")} == set(WITH_LOCAL.args[1])
+
+
+@WITH_LOCAL
+@HALF
+def test_branches_under_autocast_and_in_half_precision_are_those_in_float32(name, dtype):
+    attention, x = small(name), torch.randn(1, 48, 32)
+    expected = attention.branches(x, (8, 6))
+    with torch.autocast("cpu", dtype=dtype):
+        torch.testing.assert_close(attention.branches(x, (8, 6)), expected)
+    for found, term in zip(attention.to(dtype).branches(x.to(dtype), (8, 6)), expected, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, term, rtol=0, atol=0.1 * term.abs().max().item())
 
 
 @EVERY
@@ -70,7 +107,7 @@ def test_attention_maps_under_autocast_and_in_half_precision_are_those_in_float3
 
 @EVERY
 def test_an_image_does_not_depend_on_its_neighbours(name):
-    """To float64 rounding, next to an image a thousand times as large and one of equal tokens."""
+    """It is the same to float64 rounding beside an image a thousand times as large and one of equal tokens."""
     attention, x = small(name).double(), torch.randn(3, 48, 32, dtype=torch.float64)
     x[1] *= 1000
     x[2] = 1
@@ -81,7 +118,7 @@ def test_an_image_does_not_depend_on_its_neighbours(name):
 @HALF
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_autocast_gives_finite_outputs_and_gradients(name, dtype, scale):
-    """Q and K up to 100 from the map itself, on a stage-1 grid."""
+    """Queries and keys reach 100 on a stage-1 grid."""
     attention = small(name, (56, 56), 64)
     with torch.no_grad():
         for parameter in ("q.weight", "qkv.weight"):
@@ -117,7 +154,7 @@ def flops(name: str, side: int) -> int:
 
 @EVERY
 def test_cost_is_linear_in_the_tokens_but_for_softmax(name):
-    """In floating-point operations, at N, 4N and 16N tokens."""
+    """Floating-point operations are counted at N, 4N and 16N tokens."""
     once, four, sixteen = (flops(name, side) for side in (12, 24, 48))
     growth = (sixteen - four) / (four - once)
     if name == "softmax":
@@ -152,6 +189,8 @@ def test_an_unknown_option_lists_the_known_ones_and_is_a_type_error_too():
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
+        ("soft", "landmark_gains", r"inverse, landmark_gain\. Did you mean landmark_gain\?"),
+        ("none", "num_landmarks", r"it takes none\.$"),
         ("performer", "num_feature", r"its options are num_features\. Did you mean num_features\?"),
         ("nystromformer", "pinv_iterations", r"conv_kernel, pinv_start\. Did you mean pinv_iters\?"),
         ("softmax", "num_landmarks", r"it takes none\.$"),

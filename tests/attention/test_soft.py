@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
+from soft.attention import reference
+from soft.attention.fast.early_stop import fast_inverse
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
 from soft.attention.soft import NormalisedSoftAttention, SoftAttention
@@ -45,20 +46,17 @@ def small(attention=SoftAttention, grid=(8, 8), **options):
     return attention(16, 2, grid, 3, **{"num_landmarks": 9, **options}).double()
 
 
-def plain_attend(module: SoftAttention, q, v, grid):
-    """SPEC 1.1 to 1.5 (Algorithm 1), head by head and image by image."""
-    out = torch.empty_like(v)
-    filters = module.local.weight
-    for b in range(q.shape[0]):
-        for h in range(q.shape[1]):
-            tokens = q[b, h] / q.shape[-1] ** 0.25
-            landmarks = module.landmarks(tokens[None, None], grid)[0, 0]
-            p, a = gaussian_kernel(tokens, landmarks), gaussian_kernel(landmarks, landmarks)
-            inverse = kernel_inverse(a, module.inverse, module.newton_iters, module.normalised)
-            picture = v[b, h].T.reshape(-1, 1, *grid)
-            local = F.conv2d(picture, filters[h : h + 1], padding=filters.shape[-1] // 2)
-            out[b, h] = p @ inverse @ p.T @ v[b, h] + local.reshape(-1, grid[0] * grid[1]).T
-    return out
+def defined_attend(module: SoftAttention, q, v, grid):
+    """X by the reference's formulas, from the module's own landmarks and, but for newton, its own inverse."""
+    q = q / q.shape[-1] ** 0.25
+    landmarks = module.landmarks(q, grid)
+    a = reference.gaussian_kernel(landmarks, landmarks)
+    if module.inverse == "newton":
+        inverse = reference.kernel_inverse(a, module.newton_iters, module.normalised)
+    else:
+        inverse = kernel_inverse(a, module.inverse, normalised=module.normalised)
+    p = reference.gaussian_kernel(q, landmarks)
+    return reference.mix(p, inverse, v) + reference.convolve(v, module.local.weight, grid)
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
@@ -77,10 +75,30 @@ def test_golden_output_and_gradients(case, dtype):
 @pytest.mark.parametrize("inverse", INVERSES)
 @pytest.mark.parametrize("sampling", ["conv", "avgpool", "random", "first"])
 @pytest.mark.parametrize("grid", [(8, 8), (5, 9)], ids=str)
-def test_attend_is_its_plain_definition(attention, inverse, sampling, grid):
+def test_attend_is_its_definition(attention, inverse, sampling, grid):
     module = small(attention, grid, inverse=inverse, sampling=sampling)
     q, v = torch.randn(2, 2, 2, math.prod(grid), 8, dtype=torch.float64)
-    assert relative_error(module.attend(q, v, grid), plain_attend(module, q, v, grid)) < 1e-10
+    expected = defined_attend(module, q, v, grid)
+    for form in (module.attend, module.compose):
+        assert relative_error(form(q, v, grid), expected) < 1e-10
+
+
+def test_the_selected_core_runs_in_eager_pytorch_and_is_never_recorded(monkeypatch):
+    monkeypatch.setattr("soft.attention.soft.select_core", lambda: core)
+    calls, core = [], lambda attention, q, v, grid: calls.append(q.shape) or attention.compose(q, v, grid)
+    module, x = small().requires_grad_(False), torch.randn(2, 64, 16, dtype=torch.float64)
+    expected = module(x, (8, 8))
+    assert calls == [(2, 2, 64, 8)]
+    torch._dynamo.reset()
+    recorded = [
+        torch.jit.script(module)(x, (8, 8)),
+        torch.jit.trace(lambda x: module(x, (8, 8)), x, check_trace=False)(x),
+        torch.export.export(module, (x, (8, 8))).module()(x, (8, 8)),
+        torch.compile(module, backend="eager", fullgraph=True)(x, (8, 8)),
+    ]
+    assert len(calls) == 1
+    for found in recorded:
+        torch.testing.assert_close(found, expected)
 
 
 @BOTH
@@ -100,7 +118,7 @@ def test_forward_is_maps_attend_and_projection(attention):
 
 @BOTH
 def test_an_image_does_not_depend_on_its_neighbours(attention):
-    """To float64 rounding, next to an image a thousand times as large and one whose landmarks coincide."""
+    """It is the same to float64 rounding beside a much larger image and one whose landmarks coincide."""
     module, x = small(attention, newton_iters=3), torch.randn(3, 64, 16, dtype=torch.float64)
     x[1] *= 1000
     x[2] = 1
@@ -111,7 +129,8 @@ def test_residual_is_that_of_the_kernel_between_the_landmarks():
     module, x = small(newton_iters=4).float(), torch.randn(2, 64, 16)
     q = module.q(x).reshape(2, 64, 2, 8).transpose(1, 2) * 8**-0.25
     landmarks = module.landmarks(q, (8, 8))
-    expected = inverse_residual(gaussian_kernel(landmarks, landmarks), iters=4)
+    a = gaussian_kernel(landmarks, landmarks)
+    expected = inverse_residual(a, kernel_inverse(a, iters=4))
     residual = module.newton_residual(x, (8, 8))
     assert residual.shape == (2, 2)
     torch.testing.assert_close(residual, expected, rtol=1e-3, atol=1e-5)
@@ -119,10 +138,26 @@ def test_residual_is_that_of_the_kernel_between_the_landmarks():
 
 
 @BOTH
+def test_the_kernel_mean_is_that_of_p(attention):
+    module, x = small(attention), torch.randn(2, 64, 16, dtype=torch.float64)
+    q = module.q(x).reshape(2, 64, 2, 8).transpose(1, 2) * 8**-0.25
+    expected = reference.gaussian_kernel(q, module.landmarks(q, (8, 8))).mean((2, 3))
+    found = module.kernel_mean(x, (8, 8))
+    assert not found.requires_grad
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_smaller_landmark_gain_starts_with_a_wider_kernel():
+    x = torch.randn(4, 64, 16, dtype=torch.float64)
+    means = [small(landmark_gain=gain).kernel_mean(x, (8, 8)).mean() for gain in (1.0, 0.6, 0.3)]
+    assert means == sorted(means)
+
+
+@BOTH
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_autocast_gives_finite_outputs_and_gradients(attention, dtype, scale):
-    """|Q| up to 100 from the map itself, on a stage-1 grid: X passes float16's 65504 on the way."""
+    """Queries reach 100 on a stage-1 grid, and X passes float16's 65504 on the way."""
     torch.manual_seed(0)
     module = attention(64, 2, (56, 56), 9)
     with torch.no_grad():
@@ -154,9 +189,9 @@ def test_the_inverse_sees_float32_under_autocast(dtype, monkeypatch):
 
     def inverse(a, *args):
         seen.append((a.dtype, torch.is_autocast_enabled("cpu")))
-        return kernel_inverse(a, *args)
+        return fast_inverse(a, *args)
 
-    monkeypatch.setattr("soft.attention.soft.kernel_inverse", inverse)
+    monkeypatch.setattr("soft.attention.soft.fast_inverse", inverse)
     with torch.autocast("cpu", dtype=dtype):
         small().float()(torch.randn(1, 64, 16), (8, 8))
     assert seen == [(torch.float32, False)]
@@ -168,7 +203,7 @@ def test_float16_autocast_survives_sums_beyond_its_range():
         for parameter in (*module.q.parameters(), *module.landmarks.norm.parameters()):
             parameter.zero_()
         module.v.weight.copy_(1000 * torch.eye(16))
-    # Every kernel is 1, so that X is the sum of 256 values of 1000.
+    # Every kernel is 1, and X is the sum of 256 values of 1000.
     x = torch.ones(1, 256, 16)
     with torch.autocast("cpu", dtype=torch.float16):
         out = module(x, (16, 16))
@@ -191,6 +226,7 @@ def test_a_model_of_half_precision_weights_keeps_its_type():
         ({"inverse": "lu"}, r"inverse='lu' is not known; it is one of newton, cholesky, svd\."),
         ({"sampling": "max"}, "sampling='max' is not known"),
         ({"num_landmarks": 10}, "num_landmarks=10 is not a square number"),
+        ({"landmark_gain": 0}, "landmark_gain=0 has to be a number above 0"),
     ],
     ids=str,
 )

@@ -41,7 +41,7 @@ def test_a_wrong_value_names_its_key(field, value, shown):
     with pytest.raises(SettingError) as caught:
         Augmentation(**{field: value})
 
-    message = str(caught.value)
+    message = caught.value.as_settings()
     assert message.startswith(f"augment.{field}={shown} ")
     assert message.endswith(".")
     assert "\n" not in message

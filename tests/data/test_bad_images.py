@@ -119,7 +119,7 @@ def test_training_goes_on_with_the_same_images_on_any_number_of_workers_and_afte
     for name in BAD_VAL:
         (line,) = [line for line in lines if str(tree / name) in line]
         assert "It is left out." in line
-    assert "(5 of at most data.max_bad_images=9)" in lines[-1]
+    assert "(5 of at most max_bad_images=9)" in lines[-1]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -128,7 +128,7 @@ def test_one_more_than_the_limit_stops_training(of, tree, num_workers):
     with pytest.raises(SettingError) as caught:
         train(of(max_bad_images=2, num_workers=num_workers))
 
-    message = str(caught.value)
+    message = caught.value.as_settings()
     assert message.startswith(str(tree))
     assert "bad image number 3 with data.max_bad_images=2" in message
     assert "\n" not in message

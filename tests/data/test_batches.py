@@ -1,4 +1,4 @@
-"""Batches are functions of positions; what becomes of their bytes on the device is the recipe's."""
+"""Batches follow from (seed, epoch, index) alone; what becomes of their bytes on the device is the recipe's."""
 
 import random
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from timm.data.random_erasing import RandomErasing
 
-from soft.data.batches import Batch, TransformedImages, collate, finish
+from soft.data.batches import Batch, TransformedImages, collate, normalise_and_erase
 from soft.data.decoding import decode, open_image
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -34,16 +34,16 @@ def with_random_row(image: Image.Image) -> torch.Tensor:
 def test_images_are_seeded_before_they_are_loaded_and_transformed():
     images = TransformedImages(Noise(), with_random_row, seed=4, erase_prob=1.0)
 
-    def pixels(position) -> list:
-        return images[position].pixels.tolist()
+    def pixels(drawn) -> list:
+        return images[drawn].pixels.tolist()
 
     first = pixels((0, 1))
     assert pixels((0, 1)) == first
     assert pixels((1, 1)) != first
     assert len({str(pixels(1)) for _ in range(5)}) > 1, "a plain index leaves the generators alone"
     assert images[1].label == 1
-    assert images[0, 1].noise == images[0, 1].noise != images[1, 1].noise
-    assert images[1].noise is None
+    assert images[0, 1].erase_seed == images[0, 1].erase_seed != images[1, 1].erase_seed
+    assert images[1].erase_seed is None
 
 
 class Files:
@@ -95,7 +95,7 @@ def test_a_bad_image_is_left_out_of_evaluation(files):
     assert batch.images[:, 0, 0, 0].tolist() == [0, 10, 40, 50, 60, 80, 90]
     assert len(batch.bad) == 3
     assert len(nothing.labels) == len(nothing.images) == 0
-    assert finish(nothing, MEAN, STD).shape[:2] == (0, 3)
+    assert normalise_and_erase(nothing, MEAN, STD).shape[:2] == (0, 3)
 
 
 def test_looking_for_another_image_ends(files):
@@ -130,18 +130,20 @@ def test_files_are_closed(files):
 
 def random_batch(size: int = 8, **fields) -> Batch:
     images = torch.from_numpy(np.random.default_rng(0).integers(256, size=(size, 3, 32, 32), dtype=np.uint8))
-    return Batch(**dict(images=images, labels=torch.zeros(size).long(), noise={}, bad={}) | fields)
+    return Batch(**dict(images=images, labels=torch.zeros(size).long(), erase_seeds={}, bad={}) | fields)
 
 
 def test_normalisation_uses_mean_and_std():
     batch = random_batch()
     expected = (batch.images / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
-    assert torch.allclose(finish(batch, MEAN, STD), expected, atol=1e-6)
+    assert torch.allclose(normalise_and_erase(batch, MEAN, STD), expected, atol=1e-6)
 
 
 def test_erasing_fills_a_rectangle_with_noise_that_follows_from_its_seed():
-    plain, images = (finish(random_batch(noise=noise), MEAN, STD) for noise in ({}, {1: 7, 4: 8, 6: 7}))
+    plain, images = (
+        normalise_and_erase(random_batch(erase_seeds=seeds), MEAN, STD) for seeds in ({}, {1: 7, 4: 8, 6: 7})
+    )
     erased = images != plain
 
     assert erased.flatten(1).any(1).tolist() == [False, True, False, False, True, False, True, False]
@@ -165,7 +167,7 @@ def test_erasing_is_distributed_as_timm_s():
     dataset = TransformedImages(Grey(), decode, seed=1, erase_prob=0.25)
     batch = collate([dataset[0, index] for index in range(3000)])
     grey = (128 / 255 - np.array(MEAN)) / np.array(STD)
-    ours = finish(batch, MEAN, STD)
+    ours = normalise_and_erase(batch, MEAN, STD)
     random.seed(0)
     torch.manual_seed(0)
     timms = torch.from_numpy(grey).float().view(3, 1, 1).repeat(3000, 1, 24, 24)

@@ -1,5 +1,6 @@
 """conf/data and conf/augment build what they say, in every combination."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +9,22 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
 from soft.data.datasets import BUILDERS
+from soft.data.facts import facts
 from soft.errors import SettingError
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
 def from_config(*overrides: str) -> ImageDataModule:
-    """What an entry point builds: `recipe` is for other groups of the configuration to read."""
+    """What a command builds."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(overrides=["+seed=1", *overrides])
-    arguments = OmegaConf.to_container(cfg, resolve=True)["data"]
-    arguments.pop("recipe", None)
-    return instantiate(arguments)
+    return instantiate(OmegaConf.to_container(cfg, resolve=True)["data"])
 
 
 def ready(name: str, request, *overrides: str) -> ImageDataModule:
@@ -53,9 +53,93 @@ def test_digits_are_not_mirrored():
     assert from_config("+data=digits", "+augment=paper").augment.hflip == 0.0
 
 
-def test_the_files_of_augment_cover_every_field():
-    for file in (CONF / "augment").glob("*.yaml"):
-        assert set(OmegaConf.load(file)) == {"_target_", *Augmentation.__dataclass_fields__}
+def test_the_base_of_augment_changes_nothing():
+    base = OmegaConf.to_container(OmegaConf.load(CONF / "base" / "augment.yaml"))
+    assert base.pop("_target_") == "soft.data.augmentation.Augmentation"
+    assert set(base) == set(Augmentation.__dataclass_fields__)
+    assert Augmentation(**base) == Augmentation()
+
+
+def test_the_base_of_data_has_the_data_module_s_own_defaults():
+    base = OmegaConf.to_container(OmegaConf.load(CONF / "base" / "images.yaml"))
+    parameters = inspect.signature(ImageDataModule).parameters
+    for name in ("split", "interpolation", "batch_size", "val_batch_size", "num_workers"):
+        assert base[name] == parameters[name].default
+    assert {name for name, value in base.items() if value == "???"} == {"dataset", *facts("photographs")}
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_a_notebook_and_a_command_agree_on_a_data_set(name):
+    """What a notebook gets without saying is what the command's configuration says."""
+    here = {"root": "x"} if name in ("fashion_mnist", "cifar10", "imagenet", "imagenet_wds") else {}
+    ours = ImageDataModule(name, **here, **({"path": "ILSVRC/imagenet-1k"} if name == "hf" else {}))
+    theirs = from_config(f"+data={name}", "+augment=none")
+
+    assert ours.preprocessing == theirs.preprocessing
+    assert (ours.num_classes, ours.hflip) == (theirs.num_classes, theirs.hflip)
+    assert ours.options | {"root": None} == theirs.options | {"root": None}
+    assert ours.augment == theirs.augment
+
+
+def test_facts_name_arguments_alone():
+    for name, builder in BUILDERS.items():
+        known = {*inspect.signature(ImageDataModule).parameters, *inspect.signature(builder).parameters}
+        assert set(facts(name)) <= known
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "overrides", "expected"),
+    [
+        ("data", "defaults: [fake, _self_]\ninterpolation: bilinear\nnum_classes: 7\n", [], ("fake", "bilinear", 7, 2)),
+        (
+            "data",
+            "# @package _global_\ndefaults: [fake, _self_]\ndata: {num_classes: 7}\nsuggested: {epochs: 5}\n",
+            ["data.interpolation=bilinear"],
+            ("fake", "bilinear", 7, 5),
+        ),
+        (
+            "data",
+            "defaults: [/base/images@_here_, /facts/digits@_here_, _self_]\ndataset: mine\nnum_classes: 7\n",
+            ["data.interpolation=bilinear"],
+            ("mine", "bilinear", 7, 20),
+        ),
+    ],
+    ids=["plain keys", "with suggestions", "from the base"],
+)
+def test_a_data_set_of_one_s_own(tmp_path, group, text, overrides, expected):
+    cfg = compose_with(tmp_path, group, text, "data=mine", *overrides)
+    assert (cfg.data.dataset, cfg.data.interpolation, cfg.data.num_classes, cfg.schedule.epochs) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("defaults: [soft_medium, _self_]\ndrop_path_rate: 0.5\n", ("soft_medium", "soft", 49, 0.5, 3.5e-4)),
+        (
+            "defaults: [soft_pico, override attention: linformer, _self_]\ndrop_path_rate: 0.5\n",
+            ("soft_pico", "linformer", 9, 0.5, 1.6e-2),
+        ),
+        (
+            "# @package _global_\ndefaults: [soft_medium, _self_]\nmodel: {drop_path_rate: 0.5}\n"
+            "suggested: {lr: 1e-3, num_landmarks: 16}\n",
+            ("soft_medium", "soft", 16, 0.5, 1e-3),
+        ),
+    ],
+    ids=["plain keys", "another attention", "with suggestions"],
+)
+def test_a_model_of_one_s_own(tmp_path, text, expected):
+    cfg = compose_with(tmp_path, "model", text, "model=mine")
+    attention = cfg.model.attention
+    found = (cfg.model.name, attention.attention, attention.num_landmarks, cfg.model.drop_path_rate, cfg.optimizer.lr)
+    assert found == expected
+
+
+def compose_with(folder: Path, group: str, text: str, *overrides: str) -> DictConfig:
+    """The configuration of a training with a user's own file mine.yaml in `group`."""
+    (folder / group).mkdir()
+    (folder / group / "mine.yaml").write_text(text)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=[f"hydra.searchpath=[file://{folder}]", *overrides])
 
 
 def test_imagenet_root_comes_from_the_environment(monkeypatch):

@@ -1,5 +1,6 @@
 """The loaders of a run: the same batches on any layout, and a wrong setting is a sentence."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -7,15 +8,17 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
+from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
 from soft.data.datasets import BUILDERS
 from soft.errors import SettingError
+from tests.data.class_folders import write_class_folders
 
 
 class FakeTrainer(SimpleNamespace):
     """What the data module asks a trainer that has not started."""
 
-    def __init__(self, world_size=1, global_rank=0, accumulate_grad_batches=1, num_devices=1):
+    def __init__(self, world_size=1, global_rank=0, accumulate_grad_batches=1, num_devices=1, stage=None):
         idle = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0, started=0)))
         super().__init__(
             world_size=world_size,
@@ -23,6 +26,7 @@ class FakeTrainer(SimpleNamespace):
             accumulate_grad_batches=accumulate_grad_batches,
             num_devices=num_devices,
             fit_loop=idle,
+            state=SimpleNamespace(fn=stage),
         )
 
 
@@ -172,23 +176,125 @@ def test_setup_reads_the_data_once(make, monkeypatch):
         ("val_batch_size", "many", "data.val_batch_size='many' has to be"),
         ("num_workers", -1, "data.num_workers=-1 has to be a whole number of at least 0"),
         ("max_bad_images", -1, "data.max_bad_images=-1 has to be a whole number of at least 0"),
+        ("split", "", "data.split='' has to be a text"),
+        ("split", 3, "data.split=3 has to be a text"),
         ("seed", -1, "seed=-1 has to be a whole number of at least 0"),
-        ("root", "somewhere", "data.dataset=digits and the other data settings do not fit: got an unexpected keyword"),
+        ("root", "somewhere", "data.dataset=digits does not take data.root."),
     ],
 )
 def test_a_wrong_setting_is_named(make, setting, value, message):
     with pytest.raises(SettingError) as caught:
         make(**{setting: value})
-    assert str(caught.value).startswith(message)
+    assert caught.value.as_settings().startswith(message)
+
+
+def test_a_caller_reads_of_the_argument_and_a_command_of_the_setting():
+    with pytest.raises(SettingError) as caught:
+        ImageDataModule("digits", img_size="big")
+    assert str(caught.value).startswith("img_size='big' has to be")
+    assert caught.value.as_settings().startswith("data.img_size='big' has to be")
+
+
+def test_a_name_is_enough():
+    data = ImageDataModule("digits", num_workers=0)
+    data.setup()
+
+    assert (data.img_size, data.num_classes, data.mean, data.crop_pct) == (32, 10, (0.3054,) * 3, 1.0)
+    assert data.augment == Augmentation()
+    images, labels = data.on_after_batch_transfer(next(iter(data.train_dataloader())))
+    assert (images.shape, labels.shape) == ((data.batch_size, 3, 32, 32), (data.batch_size,))
+
+
+def test_what_is_given_comes_before_what_is_known(tmp_path):
+    folders = write_class_folders(tmp_path)
+    data = ImageDataModule("imagenet", root=str(folders), img_size=64, num_workers=0, expected=None)
+    data.setup()
+
+    assert (data.img_size, data.crop_pct, data.num_classes, data.notes) == (64, 0.9, 2, [])
+    assert next(iter(data.val_dataloader())).images.shape == (6, 3, 64, 64)
+
+
+def test_noise_has_as_many_classes_and_pixels_as_are_asked_for():
+    data = ImageDataModule("fake", num_classes=3, img_size=[16, 24], num_workers=0)
+    data.setup()
+
+    assert data.class_names == ["0", "1", "2"]
+    assert data.sets.train[0][0].size == (24, 16)
+
+
+def test_what_checkpoints_keep_is_plain(make):
+    data = make(img_size=[16, 24])
+    assert data.preprocessing["class_names"] is None
+    data.setup("validate")
+
+    assert json.loads(json.dumps(data.preprocessing)) == data.preprocessing
+    assert data.preprocessing == {
+        "img_size": [16, 24],
+        "mean": [0.3, 0.3, 0.3],
+        "std": [0.4, 0.4, 0.4],
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "dataset": "digits",
+        "class_names": list("0123456789"),
+    }
+
+
+def test_an_evaluation_reads_what_it_evaluates(make, tmp_path):
+    folders = write_class_folders(tmp_path)
+    data = make(dataset="imagenet", root=str(folders), num_classes=None, batch_size=4)
+    (folders / "train").rename(folders / "elsewhere")
+    data.setup("validate")
+    assert (data.sets.train, data.train_size, data.val_size) == (None, 0, 6)
+    assert len(next(iter(data.val_dataloader())).labels) == 6
+
+    (folders / "elsewhere").rename(folders / "train")
+    data.setup("fit")
+    assert (data.train_size, data.val_size) == (12, 6)
+    sets = data.sets
+    data.setup("validate")
+    assert data.sets is sets
+
+
+@pytest.mark.parametrize(("split", "size"), [(None, 6), ("train", 12), ("elsewhere", 6)])
+def test_the_evaluated_split_is_a_choice(make, tmp_path, split, size):
+    folders = write_class_folders(tmp_path)
+    (folders / "elsewhere").symlink_to(folders / "val")
+    data = make(dataset="imagenet", root=str(folders), num_classes=None, split=split)
+    data.setup("validate")
+
+    assert data.val_size == size
+
+
+def test_a_trainer_s_stage_says_what_to_fetch(make, monkeypatch):
+    fetched = []
+    monkeypatch.setattr("soft.data.datamodule.fetch", lambda dataset, options, train, split: fetched.append(train))
+    for stage in ("validate", "fit", None):
+        data = make()
+        data.trainer = FakeTrainer(stage=stage)
+        data.prepare_data()
+    assert fetched == [False, True, True]
+
+    data.setup()
+    data.prepare_data()
+    assert len(fetched) == 3, "what has been read need not be fetched"
+
+
+def test_an_evaluation_may_have_fewer_classes_than_there_are(make, tmp_path):
+    folders = write_class_folders(tmp_path)
+    data = make(dataset="imagenet", root=str(folders / "val"), num_classes=5)
+    data.setup("validate")
+    assert data.num_classes == 2
+    with pytest.raises(SettingError, match="num_classes=1, but imagenet has 2"):
+        make(dataset="imagenet", root=str(folders / "val"), num_classes=1).setup("validate")
 
 
 def test_a_data_set_with_files_needs_a_root(make):
-    with pytest.raises(SettingError, match="missing a required argument: 'root'"):
+    with pytest.raises(SettingError, match=r"^dataset=imagenet needs root\.$"):
         make(dataset="imagenet")
 
 
 def test_a_wrong_number_of_classes_is_an_error_and_none_takes_what_is_there(make):
-    with pytest.raises(SettingError, match=r"data\.num_classes=7, but digits has 10 classes"):
+    with pytest.raises(SettingError, match=r"num_classes=7, but digits has 10 classes"):
         make(num_classes=7).setup()
     assert ready(make(num_classes=None)).num_classes == 10
 
@@ -197,7 +303,7 @@ def test_a_batch_larger_than_the_data_is_an_error(make):
     data = ready(make(batch_size=1438))
 
     for ask in (lambda: data.steps_per_epoch, data.train_dataloader):
-        with pytest.raises(SettingError, match=r"data\.batch_size=1438 is more than the 1437 training images"):
+        with pytest.raises(SettingError, match=r"batch_size=1438 is more than the 1437 training images"):
             ask()
 
 
@@ -207,6 +313,6 @@ def test_a_batch_larger_than_the_data_is_an_error(make):
 def test_a_batch_that_does_not_divide_lists_those_that_do(make, batch_size, advice):
     data = ready(make(batch_size=batch_size), FakeTrainer(world_size=8, accumulate_grad_batches=4))
 
-    with pytest.raises(SettingError, match=f"^data.batch_size={batch_size} is the global batch") as caught:
+    with pytest.raises(SettingError, match=f"^batch_size={batch_size} is the global batch") as caught:
         data.train_dataloader()
-    assert advice in str(caught.value)
+    assert advice in caught.value.as_settings()

@@ -14,9 +14,8 @@ import torchvision.datasets.mnist
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
-from soft.data.datasets import (
-    BUILDERS,
-    DOWNLOADS,
+from soft.data.datasets import BUILDERS, DOWNLOADS
+from soft.data.in_memory import (
     FASHION_MNIST_FILES,
     cifar10,
     digits,
@@ -69,7 +68,7 @@ def test_fake_images_are_noise_that_never_changes():
     sets = fake(train_images=12, val_images=5, classes=3, source_size=[20, 30])
     again = fake(train_images=12, val_images=5, classes=3, source_size=[20, 30])
 
-    assert (len(sets.train), len(sets.val), len(sets.class_names)) == (12, 5, 3)
+    assert (len(sets.train), len(sets.val), sets.class_names) == (12, 5, ["0", "1", "2"])
     check_images(sets.train, 3, (30, 20))
     assert {sets.train[i][1] for i in range(12)} == {0, 1, 2}
     assert sets.train[4] == again.train[4]
@@ -84,7 +83,7 @@ def test_fake_images_are_noise_that_never_changes():
 def test_fake_names_the_wrong_option(option, value):
     options = dict(train_images=12, val_images=5, classes=3, source_size=8) | {option: value}
 
-    with pytest.raises(SettingError, match=f"^data.{option}="):
+    with pytest.raises(SettingError, match=f"^{option}="):
         fake(**options)
 
 
@@ -130,7 +129,7 @@ def test_a_damaged_fashion_mnist_file_is_named(small_fashion_mnist, damage):
     file = small_fashion_mnist / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-200] if damage is None else damage)
 
-    with pytest.raises(SettingError, match=r"t10k-images-idx3-ubyte\.gz \(data\.root\) is damaged"):
+    with pytest.raises(SettingError, match=r"t10k-images-idx3-ubyte\.gz \(root\) is damaged"):
         fashion_mnist(small_fashion_mnist)
 
 
@@ -144,7 +143,7 @@ def test_fashion_mnist_says_which_files_to_put_where(tmp_path, monkeypatch):
     for call in (fashion_mnist, download_fashion_mnist):
         with pytest.raises(SettingError) as caught:
             call(tmp_path)
-        message = str(caught.value)
+        message = caught.value.as_settings()
         assert f"data.root={tmp_path}" in message
         assert str(tmp_path / "FashionMNIST" / "raw") in message
         assert all(name in message for name in FASHION_MNIST_FILES)
@@ -156,8 +155,8 @@ def test_cifar10_says_which_file_to_put_where(tmp_path, monkeypatch):
     for call in (cifar10, download_cifar10):
         with pytest.raises(SettingError) as caught:
             call(tmp_path)
-        assert f"data.root={tmp_path}" in str(caught.value)
-        assert "cifar-10-python.tar.gz" in str(caught.value)
+        assert f"data.root={tmp_path}" in caught.value.as_settings()
+        assert "cifar-10-python.tar.gz" in caught.value.as_settings()
 
 
 def test_cifar10_reads_the_official_layout(tmp_path, monkeypatch):
@@ -174,6 +173,42 @@ def test_cifar10_reads_the_official_layout(tmp_path, monkeypatch):
     sets = cifar10(tmp_path)
 
     assert (len(sets.train), len(sets.val)) == (20, 4)
+    for split, size in (("test", 4), ("val", 4), ("train", 20)):
+        assert len(cifar10(tmp_path, train=False, split=split).val) == size
     assert sets.class_names == list("abcdefghij")
     assert [sets.val[i][1] for i in range(4)] == [3, 1, 2, 0]
     check_images(sets.train, 10, (32, 32))
+
+
+SPLITS = {
+    "digits": (lambda **options: digits(**options), 360, 1437),
+    "fake": (lambda **options: fake(12, 5, 3, 8, **options), 5, 12),
+}
+
+
+@pytest.mark.parametrize(("build", "val", "train"), SPLITS.values(), ids=SPLITS)
+def test_any_part_can_be_evaluated(build, val, train):
+    for split, size in ((None, val), ("val", val), ("validation", val), ("train", train)):
+        sets = build(train=False, split=split)
+        assert (sets.train, len(sets.val)) == (None, size)
+        assert len(build(split=split).train) == train
+    with pytest.raises(SettingError) as caught:
+        build(split="test")
+    assert caught.value.as_settings().startswith("data.split=test is not a part of ")
+    assert caught.value.as_settings().endswith("which has val, validation, train.")
+
+
+def test_the_official_test_set_is_the_validation_set(small_fashion_mnist):
+    for name in FASHION_MNIST_FILES[:2]:
+        for file in (small_fashion_mnist / "FashionMNIST" / "raw").glob(f"{name}*"):
+            file.write_bytes(b"")
+    sets = fashion_mnist(small_fashion_mnist, train=False, split="test")
+
+    assert (sets.train, len(sets.val)) == (None, 4), "the training files are not read"
+
+
+def test_a_part_of_fashion_mnist_says_which_classes_it_lacks(small_fashion_mnist):
+    assert fashion_mnist(small_fashion_mnist, train_images=4).notes == [
+        "the first 4 training images show none of the classes Coat, Sandal, Shirt and 3 more"
+    ]
+    assert fashion_mnist(small_fashion_mnist, train_images=4, train=False).notes == []

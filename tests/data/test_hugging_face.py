@@ -1,5 +1,6 @@
 """Hugging Face sets, from folders alone: the Hub is not needed."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,11 +62,61 @@ def test_a_saved_set_gives_the_same_from_its_own_bytes(tree, tmp_path):
     assert_same(read(moved), imagenet(tree))
 
 
-def test_parts_of_splits(tree):
-    sets = read(tree, train_split="train[:50%]", val_split="train[50%:]")
+@pytest.fixture(scope="module")
+def shuffled(tree, tmp_path_factory) -> tuple[Path, Path]:
+    """The training images in another order, as `save_to_disk` writes one split and several."""
+    folder = tmp_path_factory.mktemp("shuffled")
+    rows = datasets.load_dataset(str(tree), split="train", cache_dir=str(folder / "hf")).shuffle(seed=0)
+    rows.save_to_disk(folder / "one")
+    rows.train_test_split(test_size=4, seed=0).save_to_disk(folder / "two")
+    return folder / "one", folder / "two"
 
-    assert (len(sets.train), len(sets.val)) == (6, 6)
-    assert [sets.train[5][1], sets.val[0][1]] == [0, 1]
+
+def labels(images) -> list[int]:
+    return [images[i][1] for i in range(len(images))]
+
+
+def test_parts_of_splits(tree):
+    sets = read(tree, train_split="train[:75%]", val_split="train[75%:]")
+
+    assert (labels(sets.train), labels(sets.val)) == ([0] * 6 + [1] * 3, [1] * 3)
+    assert sets.notes == ["1 of 2 classes have no image in train[75%:]: n01440764"]
+
+
+def test_parts_of_a_saved_set_are_those_of_its_rows(shuffled):
+    one, two = shuffled
+    rows = datasets.load_from_disk(one)["label"]
+    sets = read(one, train_split="train[:75%]", val_split="train[75%:]")
+    assert (labels(sets.train), labels(sets.val)) == (rows[:9], rows[9:])
+
+    saved = datasets.load_from_disk(two)
+    sets = read(two, train_split="train[:6]", val_split="test+train[6:]")
+    assert labels(sets.train) == saved["train"]["label"][:6]
+    assert labels(sets.val) == [*saved["test"]["label"], *saved["train"]["label"][6:]]
+
+
+def test_only_what_is_evaluated_is_read(tree, shuffled, monkeypatch):
+    sets = read(tree, train=False, train_split="no such split")
+    assert (sets.train, labels(sets.val)) == (None, [0] * 3 + [1] * 3)
+    assert labels(read(tree, train=False, split="train[:7]").val) == [0] * 6 + [1]
+    assert len(read(shuffled[1], train=False, split="test").val) == 4
+
+
+def test_classes_that_are_never_trained_are_an_error(tree):
+    """Class folders are read one after the other, so that a share of the rows is a share of the classes."""
+    with pytest.raises(SettingError) as caught:
+        read(tree, train_split="train[:50%]", val_split="train[50%:]")
+    message = caught.value.as_settings()
+    assert message.startswith("1 of 2 classes are in train[50%:] and not in train[:50%]: n02119789. The rows may be")
+    assert "data.train_split" in message
+
+
+def test_words_that_are_numbers_are_in_their_order(tree, tmp_path):
+    path = save(tmp_path / "saved", {"image": images(tree), "label": [str(label) for label in range(12)]})
+    sets = read(path)
+
+    assert sets.class_names == [str(label) for label in range(12)]
+    assert labels(sets.val) == list(range(12))
 
 
 def test_rows_are_read_in_loader_processes(tree, make):
@@ -96,7 +147,9 @@ def test_labels_of_every_kind(tree, tmp_path, labels, names, numbers):
 
 
 NOT_FITTING = {
-    "no split": ({}, dict(val_split="test"), "has no split test (data.val_split), but train, validation"),
+    "no split": ({}, dict(val_split="test"), "has no split test (data.val_split), but train, validation. Parts are"),
+    "no part": ({}, dict(val_split="train[:9"), "has no split train[:9 (data.val_split), but train, validation."),
+    "no rows": ({}, dict(val_split="train[:0]"), "data.val_split=train[:0] is a part of data.path="),
     "no image column": (
         {},
         dict(image_column="img"),
@@ -116,7 +169,24 @@ def test_what_does_not_fit_is_a_sentence(tree, tmp_path, columns, changes, messa
 
     with pytest.raises(SettingError) as caught:
         read(path, **changes)
-    assert message in str(caught.value)
+    assert message in caught.value.as_settings()
+    assert "\n" not in caught.value.as_settings()
+
+
+def test_a_single_saved_split_says_how_to_take_parts(shuffled):
+    with pytest.raises(SettingError) as caught:
+        read(shuffled[0])
+    assert caught.value.as_settings() == (
+        f"data.path={shuffled[0]} has no split validation (data.val_split), but only train. "
+        "Parts are written train[:90%] and train[90%:]."
+    )
+
+
+def test_a_damaged_saved_set_is_a_sentence(shuffled, tmp_path):
+    copy = shutil.copytree(shuffled[0], tmp_path / "copy")
+    next(copy.glob("*.arrow")).unlink()
+    with pytest.raises(SettingError, match=rf"^path={copy} cannot be loaded: ") as caught:
+        read(copy, train_split="train[:6]", val_split="train[6:]")
     assert "\n" not in str(caught.value)
 
 
@@ -129,7 +199,7 @@ def test_a_split_without_labels_is_named(tree):
         train=datasets.Dataset.from_dict(rows, named), validation=datasets.Dataset.from_dict(unlabelled, named)
     ).save_to_disk(path)
 
-    with pytest.raises(SettingError, match=r"The split validation has the label -1 in data.label_column=label"):
+    with pytest.raises(SettingError, match=r"The split validation has the label -1 in label_column=label"):
         read(path)
 
 
@@ -145,8 +215,8 @@ def test_a_split_without_labels_is_named(tree):
 def test_what_cannot_be_loaded_is_a_sentence(tree, path, changes, message):
     with pytest.raises(SettingError) as caught:
         read(Path(path.format(tree=tree)), **changes)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in caught.value.as_settings()
+    assert "\n" not in caught.value.as_settings()
 
 
 def test_without_the_library_a_sentence_says_how_to_get_it():
@@ -164,4 +234,4 @@ except SettingError as error:
     assert "hf" in BUILDERS
     source = Path(__file__).parents[2] / "src"
     done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True)
-    assert done.stdout == "data=hf needs the package datasets: pip install -e '.[hf]'.\n"
+    assert done.stdout == "dataset=hf needs the package datasets: pip install -e '.[hf]'.\n"

@@ -1,4 +1,4 @@
-"""Order and randomness are functions of position; every layout of a step holds the same images."""
+"""Order and randomness follow from seed, epoch and index; every layout of a step holds the same images."""
 
 import random
 from itertools import chain
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from soft.data.sampling import EpochSampler, ShardSampler, seed_position
+from soft.data.sampling import EpochSampler, EvalSampler, seed_generators
 
 SIZE, GLOBAL_BATCH, SEED = 103, 24, 5
 
@@ -19,10 +19,10 @@ def epoch_of(world: int, accumulated: int, epoch: int = 0, seed: int = SEED) -> 
     for rank in range(world):
         sampler = EpochSampler(SIZE, seed, GLOBAL_BATCH, share, world, rank)
         sampler.set_epoch(epoch)
-        positions = list(sampler)
-        assert len(positions) == len(sampler)
-        assert {e for e, _ in positions} == {epoch}
-        indices = [index for _, index in positions]
+        drawn = list(sampler)
+        assert len(drawn) == len(sampler)
+        assert {e for e, _ in drawn} == {epoch}
+        indices = [index for _, index in drawn]
         ranks.append([indices[i : i + share] for i in range(0, len(indices), share)])
     return ranks
 
@@ -79,23 +79,23 @@ def test_a_split_that_does_not_work_out_is_refused():
 
 @pytest.mark.parametrize(("size", "world"), [(10, 1), (10, 4), (7, 3), (2, 3)])
 def test_evaluation_sees_each_image_once(size, world):
-    shards = [ShardSampler(size, world, rank) for rank in range(world)]
+    shares = [EvalSampler(size, world, rank) for rank in range(world)]
 
-    assert sorted(flat(shards)) == list(range(size))
-    assert [len(list(shard)) for shard in shards] == [len(shard) for shard in shards]
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert sorted(flat(shares)) == list(range(size))
+    assert [len(list(share)) for share in shares] == [len(share) for share in shares]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def draws() -> tuple:
     return random.random(), float(np.random.rand()), float(torch.rand(1)), int(torch.randint(2**40, (1,)))
 
 
-def draws_at(*position: int) -> tuple:
-    seed_position(*position)
+def draws_at(*entropy: int) -> tuple:
+    seed_generators(*entropy)
     return draws()
 
 
-def test_a_position_fixes_all_three_generators():
+def test_a_seed_fixes_all_three_generators():
     here = draws_at(1, 2, 3)
     draws()
 
@@ -103,5 +103,5 @@ def test_a_position_fixes_all_three_generators():
 
 
 @pytest.mark.parametrize("other", [(1, 2, 4), (1, 3, 3), (2, 2, 3), (2, 1, 3), (1, 2), (1, 2, 3, 0)])
-def test_positions_do_not_share_randomness(other):
+def test_seeds_do_not_share_randomness(other):
     assert all(a != b for a, b in zip(draws_at(1, 2, 3), draws_at(*other), strict=True))

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from soft.data import decoding
 from soft.data.augmentation import Augmentation
 from soft.data.decoding import open_image
-from soft.data.sampling import seed_position
+from soft.data.sampling import seed_generators
 from soft.data.transforms import EvalTransform, train_transform
 
 MEAN = (0.5, 0.4, 0.3)
@@ -59,7 +59,7 @@ def test_without_augmentation_training_images_are_resized_and_cropped_at_the_cen
 def test_each_option_changes_images(options):
     # The picture has the network's size, so that nothing but the option can change it.
     plain = augmented(picture(32, 32))
-    seed_position(1)
+    seed_generators(1)
     changed = [augmented(picture(32, 32), **options) for _ in range(4)]
 
     assert {(image.shape, image.dtype) for image in changed} == {((3, 32, 32), torch.uint8)}
@@ -79,7 +79,7 @@ def test_flip_mirrors_left_and_right():
 def test_random_interpolation_draws_from_two():
     results = set()
     for seed in range(8):
-        seed_position(seed)
+        seed_generators(seed)
         results.add(augmented(picture(), crop_scale=[1, 1], hflip=1.0, interpolation="random").numpy().tobytes())
     assert len(results) == 2
 
@@ -87,16 +87,16 @@ def test_random_interpolation_draws_from_two():
 def test_strongest_posterize_gives_a_black_image():
     # Pillow 13 refuses the 0 bits that timm asks for at magnitude 10.
     transform = train_transform(Augmentation(rand_augment="rand-m10-n1-p1.0-inc1"), 32, MEAN)
-    seed_position(3)
+    seed_generators(3)
 
     assert any(not transform(picture()).any() for _ in range(100))
 
 
 def test_transforms_can_be_sent_to_a_process():
     for transform in (train_transform(Augmentation(**PAPER), 32, MEAN), EvalTransform(32, 1.0, "bicubic")):
-        seed_position(5)
+        seed_generators(5)
         expected = transform(picture())
-        seed_position(5)
+        seed_generators(5)
         assert torch.equal(pickle.loads(pickle.dumps(transform))(picture()), expected)
 
 
@@ -148,9 +148,9 @@ def test_a_random_crop_is_timm_s_also_of_a_reduced_image(photographs, tmp_path, 
     transform = train_transform(Augmentation(**options), 224, MEAN)
     file = save(smooth, tmp_path / "photograph.jpg", source)
     for seed in range(8):
-        seed_position(seed)
+        seed_generators(seed)
         expected = np.asarray(pillow(Image.open(file))).astype(float).transpose(2, 0, 1)
-        seed_position(seed)
+        seed_generators(seed)
         with open_image(file) as image:
             assert np.abs(transform(image).numpy() - expected).mean() < mean_difference
 
@@ -167,7 +167,7 @@ def test_what_is_decoded_for_a_crop_is_reduced_but_never_below_the_network_s_siz
     transform = train_transform(Augmentation(crop_scale=[0.05, 1.0], crop_ratio=[0.5, 2.0]), 100, MEAN)
     file = save(photographs[0], tmp_path / "photograph.jpg", (1003, 749))
     for seed in range(100):
-        seed_position(seed)
+        seed_generators(seed)
         with open_image(file) as image:
             transform(image)
 

@@ -70,7 +70,7 @@ def test_check_train_and_evaluate(tree, tmp_path):
             assert text.count(f"{name} cannot be read as an image") == 1, "once, in two epochs and two workers"
         assert "EXIF" not in text
         assert "Warning" not in text
-    assert "(4 of at most data.max_bad_images=100)" in log
+    assert "(4 of at most max_bad_images=100)" in log
     facts = json.loads((folder / "result.json").read_text())["facts"]
     assert facts["steps"] == 2 * (24 // 8), "no step is lost"
 

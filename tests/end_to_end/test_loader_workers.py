@@ -62,4 +62,4 @@ def test_full_shared_memory(tmp_path):
 
     text = message(process)
     assert "A loader process found shared memory full. Batches go through /dev/shm, which has 1 MiB" in text
-    assert "lower data.num_workers, of which 0 needs none" in text
+    assert "or set data.num_workers=0, which uses no shared memory" in text

@@ -94,6 +94,15 @@ def test_terminated(running, tmp_path):
     assert "is in use by process" in screen(tmp_path)
 
 
+def until(condition, process, seconds: float = 120) -> None:
+    """Wait until `condition()` is true, while `process` runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_interrupted_twice(running, tmp_path):
     """On the second signal the run does not wait for the end of the step."""
     process = running("+callbacks.poison._target_=tests.end_to_end.poison.Slow", wait=False, PYTHONPATH=str(ROOT))
@@ -101,7 +110,7 @@ def test_interrupted_twice(running, tmp_path):
         assert process.poll() is None, screen(tmp_path)
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    time.sleep(1)
+    until(lambda: "SIGINT: stopping" in screen(tmp_path), process)
     assert process.poll() is None
     assert "SIGINT: stopping after this step, with a checkpoint. Again: stop now." in screen(tmp_path)
     assert end(process, signal.SIGINT) == 130
@@ -126,10 +135,11 @@ def test_two_processes_terminated(group, running, tmp_path):
         pytest.fail("a process is left")
 
 
-@pytest.mark.parametrize("seconds", [0.5, 3.0])
-def test_terminated_while_it_starts(seconds, running, tmp_path):
+@pytest.mark.parametrize("moment", ["at once", "with its folder"])
+def test_terminated_while_it_starts(moment, running, tmp_path):
     process = running(wait=False)
-    time.sleep(seconds)
+    if moment == "with its folder":
+        until(lambda: list(tmp_path.glob("outputs/*/*/.hydra")), process)
     assert end(process, signal.SIGTERM) in (143, -signal.SIGTERM)
     assert "Traceback" not in screen(tmp_path)
 

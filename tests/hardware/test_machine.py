@@ -12,7 +12,8 @@ CPU = torch.device("cpu")
 
 def test_conditions_of_this_machine():
     facts = machine.describe_machine(CPU)
-    assert list(facts) == ["device", "machine", "threads", "python", "torch", "lightning", "timm", "commit"]
+    versions = ["python", "torch", "lightning", "timm", "commit"]
+    assert list(facts) == ["device", "machine", "threads", *versions, "openmp_spin", "gc_threshold"]
     assert facts["machine"] == f"{facts['device']}, {os.cpu_count()} cores"
     assert facts["threads"] == torch.get_num_threads()
     assert torch.__version__.startswith(facts["torch"])  # without its build, such as +cu126

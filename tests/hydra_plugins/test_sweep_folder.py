@@ -74,6 +74,13 @@ def test_without_a_checkpoint_it_starts_afresh(tmp_path):
     assert not (tmp_path / "3").exists()
 
 
+def test_a_job_of_an_older_version_is_still_the_same_job():
+    old = {"data": {"root": "x", "num_classes": None, "recipe": {"epochs": 2}}, "schedule": {"epochs": 2}}
+    new = {"data": {"root": "x", "num_classes": None, "split": None}, "schedule": {"epochs": 2}, "suggested": {"lr": 1}}
+    assert identity(new) == identity(old)
+    assert identity(new) != identity({**new, "data": {"root": "y"}})
+
+
 def test_a_sweep_over_what_watches_a_run_runs_every_job(tmp_path):
     jobs = [["+callbacks.fault.step=1", "seed=0"], ["+callbacks.fault.step=2", "seed=0"]]
     varied = sweep_folder._varied(jobs)

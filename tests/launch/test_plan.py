@@ -10,11 +10,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from cli.entry import arguments
 from soft.errors import SettingError
 from soft.hardware.memory import GIB
 from soft.launch import plan as planning
 from soft.training.build import build_module
+from soft.training.module import ImageClassifier
 from tests.test_config import MODELS, compose
 
 
@@ -23,8 +23,10 @@ class Recipe:
 
     def __init__(self, *overrides: str):
         self.recipe = OmegaConf.to_container(compose(*overrides, "output_dir=x"), resolve=True)
-        self.datamodule = instantiate(arguments(self.recipe["data"]))
-        self.build = partial(build_module, self.recipe, self.datamodule.augment, self.datamodule.img_size)
+        self.datamodule = instantiate(self.recipe["data"])
+        self.build = partial(
+            build_module, ImageClassifier, self.recipe, self.datamodule.augment, self.datamodule.img_size
+        )
 
     def rehearse(self, folder: Path) -> planning.Plan:
         plan, _ = planning.plan_run(self.recipe, "chosen", self.datamodule, self.build, folder, rehearse=True)

@@ -15,12 +15,15 @@ from soft.models import SoftTransformer
 from tests.models.shells import NAMES, SHALLOW, shell
 
 ALL = pytest.mark.parametrize("name", NAMES)
-# Each as it is cheap: 64 pixels leave grids of 16, 8, 4 and 2 tokens.
+# Each as it is cheap: 64 pixels leave grids of 16, 8, 4 and 2 tokens, and blocks of a stage are alike.
 SMALL = {
     "soft_pico": {},
-    "soft_tiny": {"img_size": 64, "num_landmarks": 4},
-    "soft_norm_tiny": {"img_size": 64, "num_landmarks": 4},
+    "soft_tiny": {"img_size": 64, "num_landmarks": 4, "depths": (1, 1, 2, 1)},
+    "soft_norm_tiny": {"img_size": 64, "num_landmarks": 4, "depths": (1, 1, 2, 1)},
 }
+# One block of each stage. SOFT's stages differ in how landmark windows lie on the grid; those of others are alike.
+SHORT = {"depths": (1, 1, 1, 1)}
+SHORTEST = {"depths": (1, 1), "embed_dims": (32, 64), "num_heads": (1, 2), "conv_sizes": (5,)}
 SMALL_ONES = pytest.mark.parametrize("name", list(SMALL))
 EVERY_ATTENTION = pytest.mark.parametrize("attention", list(ATTENTIONS))
 
@@ -279,7 +282,8 @@ def test_torchscript(name, sampling):
 
 @EVERY_ATTENTION
 def test_torchscript_of_every_attention_on_an_input_of_another_size(attention):
-    model, x = small(attention=attention), torch.randn(2, 3, 48, 40)
+    short = SHORT if attention in ("soft", "soft_norm") else SHORTEST
+    model, x = small(attention=attention, **short), torch.randn(2, 3, 48, 40)
     torch.testing.assert_close(torch.jit.script(model)(x), model(x))
 
 
@@ -299,9 +303,8 @@ def test_fx(attention):
 
 @EVERY_ATTENTION
 def test_export_with_a_free_batch_size(attention):
-    # One block of each stage, and few of the steps that a program repeats.
-    few = {"newton_iters": 3} if attention in ("soft", "soft_norm") else {}
-    model = small(attention=attention, depths=(1, 1, 1, 1), **few)
+    short = {**SHORT, "newton_iters": 3} if attention in ("soft", "soft_norm") else SHORTEST
+    model = small(attention=attention, **short)
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (images(),), dynamic_shapes=({0: batch},))
     x = images(batch=3)

@@ -165,6 +165,11 @@ def test_a_path_may_begin_at_home(weights, tmp_path, monkeypatch):
     assert equal(read_weights("~/w.pth"), weights)
 
 
+def test_an_empty_path_is_an_error():
+    with pytest.raises(SettingError, match="The path of the checkpoint is empty"):
+        read_weights("")
+
+
 @pytest.mark.parametrize("what", ["missing.pth", "."])
 def test_no_file_is_an_error_that_names_it(what, tmp_path):
     with pytest.raises(SettingError, match="There is no checkpoint file"):
@@ -273,9 +278,6 @@ def test_timm_reads_every_wrapping(wrapping, names, weights, tmp_path):
     inner = weights if names == "ours" else to_official_keys(weights)
     path = str(write(tmp_path / "w.pth", wrapping, inner))
     assert equal(timm.create_model("soft_pico", checkpoint_path=path).state_dict(), weights)
-    model = pico()
-    timm.models.load_checkpoint(model, path)
-    assert equal(model.state_dict(), weights)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])

@@ -103,7 +103,16 @@ def test_another_number_of_classes_gives_a_new_classifier_and_says_so(checkpoint
     assert loaded.head.weight.shape[0] == 5
     assert torch.equal(loaded.norm.weight, model.norm.weight)
     assert caplog.messages == ["The classifier of 5 classes is new; the one in the file has 3."]
-    assert create_from_checkpoint(path, num_classes=0).head.__class__ is torch.nn.Identity
+    assert isinstance(create_from_checkpoint(path, num_classes=0).head, torch.nn.Identity)
+
+
+def test_a_new_classifier_for_as_many_classes_has_no_names(checkpoint, caplog):
+    path, model = checkpoint
+    loaded = create_from_checkpoint(path, reset_head=True)
+    assert loaded.head.weight.shape == model.head.weight.shape
+    assert not torch.equal(loaded.head.weight, model.head.weight)
+    assert "label_names" not in loaded.pretrained_cfg
+    assert caplog.messages == ["The classifier of 3 classes is new; the one in the file has 3."]
 
 
 def test_raw_weights_on_request(tmp_path):

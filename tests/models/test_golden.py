@@ -5,10 +5,11 @@ import timm
 import torch
 
 import soft.models
+from soft.attention.reference import gaussian_kernel
+from soft.benchmark.reference_model import ReferenceTransformer
 from soft.models.checkpoints import load_weights
 from soft.models.key_names import to_official_keys
 from tests.golden import MODEL_CASES, TOLERANCE, golden, image, official_weights, relative_error
-from tests.golden.plain import PlainSoft
 
 SLOW = [pytest.param(f"soft_{size}", marks=pytest.mark.slow) for size in ("small_39m", "medium", "large", "huge")]
 SLOW += [pytest.param("soft_norm_huge", marks=pytest.mark.slow)]
@@ -47,5 +48,6 @@ def test_every_released_layout_follows_the_formulas_on_an_input_that_is_not_squa
     model = timm.create_model(name, checkpoint_path=str(tmp_path / "w.pth"), dtype=torch.float64).eval()
     images = image(3, (1, 3, 128, 192))
     with torch.inference_mode():
-        expected = PlainSoft(weights, normalised=name.startswith("soft_norm_")).logits(images)
-        assert relative_error(model(images), expected) < 1e-8
+        normalised = name.startswith("soft_norm_")
+        reference = ReferenceTransformer(weights, normalised=normalised, gaussian=gaussian_kernel).eval()
+        assert relative_error(model(images), reference(images)) < 1e-8

@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 
 import soft
@@ -46,7 +47,7 @@ def test_heads_are_32_wide_and_the_name_gives_the_attention(name):
 
 
 def test_arguments_reach_the_attention():
-    options = {"num_landmarks": 25, "newton_iters": 10, "sampling": "avgpool", "inverse": "svd"}
+    options = {"num_landmarks": 25, "newton_iters": 10, "sampling": "avgpool", "inverse": "svd", "landmark_gain": 0.3}
     model = shell("soft_tiny", attention="soft_norm", **options)
     for stage in model.stages[:3]:
         attention = stage.blocks[0].attn
@@ -55,17 +56,26 @@ def test_arguments_reach_the_attention():
         assert (attention.landmarks.num_landmarks, attention.landmarks.sampling) == (25, "avgpool")
 
 
+def test_a_landmark_gain_is_the_weight_that_training_starts_from():
+    model = timm.create_model("soft_pico", landmark_gain=0.3)
+    norms = [block.attn.landmarks.norm.weight for stage in model.stages[:3] for block in stage.blocks]
+    torch.testing.assert_close(torch.cat(norms), torch.full((128,), 0.3))
+
+
 # Parameters of soft_tiny: keys have a map of their own, and there is no landmark sampling.
 OTHERS = {"softmax": 13_302_792, "linformer": 13_562_100, "performer": 13_302_792, "nystromformer": 13_304_112}
+# It has SOFT's parameters without the map to queries and the landmarks.
+NONE = sum(dim * dim + dim + (32 * window) ** 2 + 64 for dim, window in [(64, 8), *2 * [(128, 4)], *3 * [(320, 2)]])
 
 
 @pytest.mark.parametrize("name", ["soft_pico", "soft_tiny", "soft_small_39m", "soft_huge", "soft_norm_tiny"])
-@pytest.mark.parametrize("attention", OTHERS)
+@pytest.mark.parametrize("attention", [*OTHERS, "none"])
 def test_every_size_takes_every_attention(name, attention):
     model = shell(name, attention=attention)
     assert {type(block.attn) for stage in model.stages[:3] for block in stage.blocks} == {ATTENTIONS[attention]}
-    shallow = shell(name, attention=attention, depths=SHALLOW["depths"])
-    assert shallow(torch.zeros(1, *model.default_cfg["input_size"], device="meta")).shape == (1, 1000)
+    if name in ("soft_pico", "soft_tiny", "soft_huge"):  # the others have soft_tiny's widths
+        shallow = shell(name, attention=attention, depths=SHALLOW["depths"])
+        assert shallow(torch.zeros(1, *model.default_cfg["input_size"], device="meta")).shape == (1, 1000)
 
 
 @pytest.mark.parametrize("attention", OTHERS)
@@ -78,6 +88,11 @@ def test_parameter_counts_of_the_other_attentions(attention):
     assert OTHERS[attention] - OTHERS["softmax"] == extra.get(attention, 0)
 
 
+def test_parameter_count_without_attention():
+    count = sum(parameter.numel() for parameter in shell("soft_tiny", attention="none").parameters())
+    assert count == PARAMETERS["tiny"] - NONE
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -87,6 +102,7 @@ def test_parameter_counts_of_the_other_attentions(attention):
         # Larger than the first stage's grid too, but the number that is named has to fit all of them.
         ({"num_landmarks": 10000}, r"num_landmarks=10000 \(100x100\) .* of 14x14 tokens; use at most 196"),
         ({"newton_iters": 0}, "newton_iters=0"),
+        ({"landmark_gain": 0}, "landmark_gain=0 has to be a number above 0"),
         ({"sampling": "max"}, "sampling='max' is not known; it is one of conv, avgpool, random, first"),
         ({"inverse": "lu"}, "inverse='lu' is not known; it is one of newton, cholesky, svd"),
         ({"global_pool": "max"}, "global_pool='max' is not known; it is one of 'token', 'avg' or '' "),

@@ -112,7 +112,7 @@ def test_checkpoints_as_artifacts(log_model, tmp_path):
     def loggers(folder):
         return [WandbRunLogger(save_dir=folder, offline=False, mode="offline", log_model=log_model)]
 
-    trainer = train(tmp_path, more_loggers=loggers, optimizer={"opt": "adamw", "lr": 0.03}, epochs=6)
+    trainer = train(tmp_path, more_loggers=loggers, optimizer={"lr": 0.03}, epochs=6)
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     _, _, records = read_run(path)
     top1 = logged(records, "val/top1")
@@ -151,6 +151,7 @@ def test_settings_to_filter_repeat_nothing():
         "data": {"_target_": "a.C", "_convert_": "all", "dataset": "digits", "augment": augment, "seed": 3},
         "logger": {"csv": {}},
         "callbacks": {},
+        "suggested": {"lr": 1e-3},
         "study": {"name": "landmarks", "scale": "laptop", "scales": {"laptop": {}}, "paper": [{"when": {}}]},
     }
     assert settings_to_filter(recipe) == {

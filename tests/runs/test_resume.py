@@ -10,6 +10,8 @@ import time
 import pytest
 import torch
 
+import soft
+from soft.data.sampling import EpochSampler
 from soft.errors import SettingError
 from soft.runs.folder import claim, find_unfinished, mark_run, read_mark
 from soft.runs.resume import newest_checkpoint, open_run
@@ -106,6 +108,19 @@ def test_the_newest_unfinished_run_of_the_same_settings(tmp_path):
     assert find_unfinished(RECIPE, folders) == folders[0]
 
 
+def test_a_run_of_an_older_version_is_still_the_same_run(tmp_path):
+    """Older versions kept suggestions inside the groups and knew fewer settings."""
+    old = {"data": {"root": "x", "num_classes": None, "recipe": {"epochs": 2}}, "schedule": {"epochs": 2}}
+    new = {"data": {"root": "x", "num_classes": None, "split": None}, "schedule": {"epochs": 2}}
+    (tmp_path / "run.json").write_text(json.dumps({"id": "a", "launch": None, "recipe": old}))
+
+    recipe = {**new, "suggested": {"epochs": 2}}
+    assert find_unfinished(recipe, [tmp_path]) == tmp_path
+    mark_run(tmp_path, recipe)
+    assert read_mark(tmp_path)["id"] == "a"
+    assert find_unfinished({**new, "data": {"root": "y"}}, [tmp_path]) is None
+
+
 def test_a_run_that_goes_on_keeps_its_id(tmp_path):
     mark_run(tmp_path, RECIPE)
     first = read_mark(tmp_path)["id"]
@@ -179,19 +194,46 @@ def test_a_moved_run_keeps_its_best(copy):
     assert trainer.checkpoint_callback.best_model_path == str(copy / "checkpoints" / "best.ckpt")
 
 
+def labels_of(step: int, global_batch: int, epoch: int = 1) -> list[int]:
+    """Return the labels of the images of one optimiser step, from the order of the epoch alone."""
+    data = soft.ImageDataModule("fake", img_size=32, num_classes=4, train_images=28, val_images=13, classes=4)
+    data.setup("fit")
+    sampler = EpochSampler(28, 1, global_batch, global_batch)
+    sampler.set_epoch(epoch)
+    images = [index for _, index in sampler][step * global_batch : (step + 1) * global_batch]
+    return [int(data.sets.train[index][1]) for index in images]
+
+
+def record_labels(seen: list) -> Hook:
+    """Return a callback that keeps (optimiser steps so far, labels) of the first batch that is trained on."""
+    return Hook(
+        "on_train_batch_start", 1, lambda trainer, _, batch: seen.append((trainer.global_step, batch[1].tolist()))
+    )
+
+
 @pytest.mark.parametrize("what", ["checkpoints/last.ckpt", "."])
 def test_other_settings_go_on_in_another_folder(what, copy, whole, tmp_path):
-    trainer = train(tmp_path / "new", resume=str(copy / what), settings={"more": 1}, max_per_device=8)
+    seen = []
+    trainer = train(
+        tmp_path / "new", record_labels(seen), resume=str(copy / what), settings={"more": 1}, max_per_device=8
+    )
     rows = (tmp_path / "new" / "metrics.csv").read_text().splitlines()
     assert rows[:7] == whole["metrics"].splitlines()[:7]
     assert trainer.global_step == 6
     assert len(rows) == len(whole["metrics"].splitlines())
-    # The steps that follow take the same images, in one pass instead of two.
-    assert float(rows[-1].split(",")[-1] or 0) == float(whole["metrics"].splitlines()[-1].split(",")[-1] or 0)
+    # The step that follows has the same images, in one pass instead of two.
+    assert seen == [(5, labels_of(step=2, global_batch=8))]
+
+
+def test_another_share_of_a_device_goes_on_in_the_same_folder(copy):
+    start = open_run("auto", copy, {**read_mark(copy)["recipe"], "trainer": {"max_batch_per_device": 8}})
+    assert start.checkpoint == copy / "checkpoints" / "last.ckpt"
+    assert "trainer.max_batch_per_device=8 (was 4)" in start.note
+    assert "Every step trains on the same images" in start.note
 
 
 def test_new_rates_hold_from_the_next_step_on(copy, whole, tmp_path):
-    train(tmp_path / "new", resume=str(copy), settings={"lr": 0.2}, optimizer={"opt": "adamw", "lr": 0.2})
+    train(tmp_path / "new", resume=str(copy), optimizer={"lr": 0.2})
 
     def rates(text):
         return [float(row["lr"]) for row in csv.DictReader(io.StringIO(text)) if row["lr"]]
@@ -203,10 +245,9 @@ def test_new_rates_hold_from_the_next_step_on(copy, whole, tmp_path):
 
 def test_another_global_batch_goes_on_after_the_same_images(copy, tmp_path):
     seen = []
-    hook = Hook("on_train_batch_start", 1, lambda trainer, module, batch: seen.append((trainer.global_step, batch[1])))
-    trainer = train(tmp_path / "new", hook, resume=str(copy), settings={"batch": 4}, global_batch=4)
+    trainer = train(tmp_path / "new", record_labels(seen), resume=str(copy), global_batch=4)
     # The stopped run had done two steps of 8 in its second epoch, which are four of seven steps of 4.
-    assert seen[0][0] == 7 + 4
+    assert seen == [(7 + 4, labels_of(step=4, global_batch=4))]
     assert trainer.global_step == 14
 
 

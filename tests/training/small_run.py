@@ -2,27 +2,16 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import timm
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
 
-import soft  # noqa: F401 - registers the models
+import soft
 from soft.data.augmentation import Augmentation
-from soft.data.datamodule import ImageDataModule
-from soft.launch.hardware import choose_hardware
-from soft.launch.trainer import create_trainer
-from soft.monitoring.console import quiet_libraries
-from soft.monitoring.csv_logger import CsvLogger
-from soft.monitoring.loggers import finish_loggers, resume_metrics
-from soft.runs.best_checkpoint import BestCheckpoint
-from soft.runs.checkpointing import LastCheckpoint
-from soft.runs.resume import start_in
 from soft.runs.signals import SIGNALS
-from soft.training.module import ImageClassifier
 
 MIXED = Augmentation(hflip=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 
@@ -46,66 +35,42 @@ class Hook(Callback):
 def train(
     folder: Path,
     *callbacks: Callback,
-    resume: str | None = "auto",
-    settings: Mapping[str, object] = {},
     global_batch: int = 8,
     max_per_device: int = 4,
     epochs: int = 2,
-    checkpoint_every: int | None = None,
     model: Mapping[str, object] = {"drop_path_rate": 0.1},
-    optimizer: Mapping[str, object] = {"opt": "adamw", "lr": 0.1},
-    schedule: Mapping[str, object] = {"sched": "cosine"},
+    optimizer: Mapping[str, object] = {"lr": 0.1},
     train_images: int = 28,
     trainer_options: Mapping[str, object] = {},
-    more_loggers: Callable[[str], Iterable[Logger]] = lambda folder: (),
     **options: object,
 ) -> Trainer:
-    """Train in `folder`, and return the trainer.
+    """Train in `folder` with `soft.fit`, and return the trainer.
 
     By default, an epoch has three steps of two accumulated batches each, and then a validation of two batches.
     """
     warnings.simplefilter("ignore")
-    quiet_libraries()
-    recipe = {"output_dir": str(folder), **settings}
     SIGNALS.received = 0
-    with start_in(folder, resume, recipe) as start:
-        loggers = [CsvLogger(str(folder)), *more_loggers(str(folder))]
-        resume_metrics(loggers, start.position)
-        checkpoints = folder / "checkpoints"
-        hardware = choose_hardware(global_batch, accelerator="cpu", devices=1, max_batch_per_device=max_per_device)
-        trainer = create_trainer(
-            hardware,
-            callbacks=[
-                *callbacks,
-                LastCheckpoint(str(checkpoints), every_n_minutes=None, every_n_train_steps=checkpoint_every),
-                BestCheckpoint(checkpoints),
-            ],
-            logger=loggers,
-            max_epochs=epochs,
-            gradient_clip_val=1.0,
-            log_every_n_steps=1,
-            enable_model_summary=False,
-            **trainer_options,
-        )
-        data = ImageDataModule(
-            **dict(dataset="fake", img_size=32, num_classes=4, mean=[0.5] * 3, std=[0.3] * 3, crop_pct=1.0),
-            **dict(interpolation="bicubic", hflip=0.0, batch_size=global_batch, val_batch_size=8, num_workers=0),
-            **dict(augment=MIXED, seed=1, train_images=train_images, val_images=13, classes=4, source_size=32),
-        )
-        data.setup("fit")
-        torch.manual_seed(0)
-        module = ImageClassifier(
-            timm.create_model("soft_pico", num_classes=4, img_size=32, num_landmarks=4, newton_iters=3, **model),
-            MIXED,
-            optimizer,
-            {"epochs": epochs, **schedule},
-            hardware.layout,
-            data.steps_per_epoch,
-            **{"ema_decay": 0.9, "seed": 1, "recipe": recipe, **options},
-        )
-        with finish_loggers(loggers):
-            trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
-    return trainer
+    data = soft.ImageDataModule(
+        dataset="fake",
+        **dict(img_size=32, num_classes=4, mean=[0.5] * 3, std=[0.3] * 3, crop_pct=1.0, interpolation="bicubic"),
+        **dict(hflip=0.0, batch_size=global_batch, val_batch_size=8, num_workers=0, augment=MIXED, seed=1),
+        **dict(train_images=train_images, val_images=13, classes=4, source_size=32),
+    )
+    torch.manual_seed(0)
+    network = timm.create_model("soft_pico", num_classes=4, img_size=32, num_landmarks=4, newton_iters=3, **model)
+    fitted = soft.fit(
+        network,
+        data,
+        epochs,
+        folder,
+        accelerator="cpu",
+        max_batch_per_device=max_per_device,
+        callbacks=callbacks,
+        optimizer={"weight_decay": 0.0, **optimizer},
+        trainer_options={"log_every_n_steps": 1, **trainer_options},
+        **{"ema_decay": 0.9, "ema_warmup": False, "seed": 1, **options},
+    )
+    return fitted.trainer
 
 
 def outcome(trainer: Trainer) -> dict[str, object]:

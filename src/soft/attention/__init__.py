@@ -1,4 +1,12 @@
-"""Attention modules behind one socket: `forward(x: (B, N, C), grid: (H, W)) -> (B, N, C)`, chosen by name."""
+"""Attention modules behind one socket, `forward(x: (B, N, C), grid: (H, W)) -> (B, N, C)`, chosen by name.
+
+On request, and at no cost to `forward`, a module tells about the input x and grid that `forward` got:
+
+- `attention_map(x, grid, queries)`: rows of the N×N matrix that V is multiplied with; every attention has it.
+- `branches(x, grid)`: the global and the local term of the output; attentions with a local convolution have it.
+- `kernel_mean(x, grid)`: the mean of P; SOFT has it.
+- `newton_residual(x, grid)`: the distance of A⁺ from an inverse of A; SOFT has it.
+"""
 
 import difflib
 import inspect
@@ -6,6 +14,7 @@ import inspect
 from torch import nn
 
 from soft.attention.linformer import LinformerAttention
+from soft.attention.none import NoAttention
 from soft.attention.nystromformer import NystromAttention
 from soft.attention.performer import PerformerAttention
 from soft.attention.soft import NormalisedSoftAttention, SoftAttention
@@ -20,18 +29,22 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "linformer": LinformerAttention,
     "performer": PerformerAttention,
     "nystromformer": NystromAttention,
+    "none": NoAttention,
 }
 
 
 class UnknownOptionError(SettingError, TypeError):
-    """An option that the attention does not have; a TypeError too, as Python and timm have it for such arguments."""
+    """An option that the attention does not have.
+
+    It is a TypeError too, which Python raises for unknown arguments and timm expects.
+    """
 
 
 _FROM_BACKBONE = ("dim", "num_heads", "grid", "conv_size")
 
 
 def attention_options(name: str) -> list[str]:
-    """The options of attention `name`, such as `num_landmarks`.
+    """Return the options of attention `name`, such as `num_landmarks`.
 
     Raises:
         SettingError: there is no such attention.
@@ -43,7 +56,15 @@ def attention_options(name: str) -> list[str]:
 def create_attention(
     name: str, dim: int, num_heads: int, grid: tuple[int, int], conv_size: int, **options: object
 ) -> nn.Module:
-    """Attention `name` for one block; `options` are that attention's own, such as `num_landmarks`.
+    """Build attention `name` for one block.
+
+    Args:
+        name: one of `ATTENTIONS`.
+        dim: token width C, a multiple of `num_heads`.
+        num_heads: h.
+        grid: height and width in tokens that it is sized for.
+        conv_size: k of the k×k depthwise convolution of V, for the attentions that have it.
+        options: the attention's own, such as `num_landmarks`, see `attention_options`.
 
     Raises:
         SettingError: unknown name or option (`UnknownOptionError`), or a value that the attention refuses.

@@ -6,17 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soft.attention.eager import is_eager
-from soft.attention.windows import sample_windows
 from soft.errors import SettingError
 from soft.settings import check_choice, check_whole
 
 SAMPLINGS = ("conv", "avgpool", "random", "first")
-MOST_REPEATED = 4  # times that overlapping windows may hold a token, for a matrix product over them
 
 
 class LandmarkSampler(nn.Module):
-    """Samples `num_landmarks` tokens of each head from the grid, then LayerNorm and GELU.
+    """Samples `num_landmarks` tokens of each head from the grid, then applies LayerNorm and GELU.
 
     Args:
         head_dim: width d of a head.
@@ -25,16 +22,30 @@ class LandmarkSampler(nn.Module):
         num_landmarks: m, a square number with √m no larger than either side of the grid.
         sampling: `conv` (a convolution d→d shared by the heads, as published), `avgpool` (the mean of the same
             windows), `random` (m positions drawn once) or `first` (the first m tokens, the paper's biased sampling).
+        gain: initial weight of the LayerNorm, above 0; 1 as published. With a smaller one landmarks start nearer to the
+            origin, and the kernel starts wider.
+
+    Raises:
+        SettingError: an unknown sampling, or a number of landmarks or a gain that does not fit.
     """
 
-    def __init__(self, head_dim: int, grid: tuple[int, int], num_landmarks: int = 49, sampling: str = "conv"):
+    def __init__(
+        self,
+        head_dim: int,
+        grid: tuple[int, int],
+        num_landmarks: int = 49,
+        sampling: str = "conv",
+        gain: float = 1.0,
+    ):
         super().__init__()
         check_choice("sampling", sampling, SAMPLINGS)
+        check_gain(gain)
         self.sampling = sampling
         self.num_landmarks = num_landmarks
         self.tokens = grid[0] * grid[1]
         side = landmark_side(num_landmarks, grid)
-        # SPEC: stride r = 8, 4, 2 at 224 px; in general the largest stride, and the kernel that reaches the far edge.
+        # At 224 px the published strides of 8, 4 and 2 follow; in general it is the largest stride that fits, and the
+        # kernel that reaches the far edge.
         self.stride = (grid[0] // side, grid[1] // side)
         self.kernel = (grid[0] - (side - 1) * self.stride[0], grid[1] - (side - 1) * self.stride[1])
         # TorchScript leaves out the branches of `forward` whose part is None.
@@ -48,53 +59,56 @@ class LandmarkSampler(nn.Module):
             positions = order[:num_landmarks].sort().values
         self.register_buffer("positions", positions, persistent=False)
         self.norm = nn.LayerNorm(head_dim)
+        nn.init.constant_(self.norm.weight, gain)
 
     def forward(self, q: Tensor, grid: tuple[int, int], scale: float = 1.0) -> Tensor:
-        """Queries (B, h, H·W, d) on their grid (H, W) -> landmarks (B, h, m, d) of the queries times `scale`."""
-        return self.with_queries(q, grid, scale)[0]
+        """Return the landmarks (B, h, m, d) of `scale` times the queries (B, h, H·W, d) on their grid (H, W).
 
-    def with_queries(self, q: Tensor, grid: tuple[int, int], scale: float = 1.0) -> tuple[Tensor, Tensor]:
-        """`forward`'s landmarks, and the queries for whatever else needs them, see `sample_windows`."""
+        Raises:
+            SettingError: the grid is smaller than a landmark's window.
+        """
         b, h, n, d = q.shape
         if self.sampling == "first":
-            sampled = q[:, :, : self.num_landmarks]
-        elif self.positions is not None:
-            # In proportion, so that they spread over a grid of another size too.
-            sampled = q[:, :, self.positions * n // self.tokens]
-        else:
-            if grid[0] < self.kernel[0] or grid[1] < self.kernel[1]:
-                raise SettingError(
-                    f"A grid of {grid[0]}x{grid[1]} tokens is smaller than the landmark window of "
-                    f"{self.kernel[0]}x{self.kernel[1]}; build the model with img_size set to the input's size."
-                )
-            if self.conv is not None:
-                # Sampling is linear: scaling the filters, or the few samples, is scaling the queries.
-                filters = scale * self.conv.weight.to(q.dtype)
-                sampled, q = self._convolve(q, filters, grid)
-                scale = 1.0
-            else:
-                x = F.avg_pool2d(_images(q, grid), self.kernel, self.stride)
-                sampled = x.flatten(2).transpose(1, 2).reshape(b, h, -1, d)
-        if scale != 1:
-            sampled = sampled * scale
-        normed = F.layer_norm(sampled, [d], self.norm.weight.to(q.dtype), self.norm.bias.to(q.dtype), self.norm.eps)
-        return F.gelu(normed), q
+            return self.activate(scale * q[:, :, : self.num_landmarks])
+        if self.positions is not None:
+            # In proportion to the tokens, so that positions spread over a grid of another size too.
+            return self.activate(scale * q[:, :, self.positions * n // self.tokens])
+        self.check_grid(grid)
+        if self.conv is not None:
+            return self.activate(self._convolve(q, self.scaled_filters(q, scale), grid))
+        pooled = F.avg_pool2d(_images(q, grid), self.kernel, self.stride)
+        return self.activate(scale * pooled.flatten(2).transpose(1, 2).reshape(b, h, -1, d))
 
-    def _convolve(self, q: Tensor, filters: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def activate(self, sampled: Tensor) -> Tensor:
+        """Return LayerNorm and GELU of what was sampled, (B, h, m, d) -> (B, h, m, d)."""
+        weight, bias = self.norm.weight.to(sampled.dtype), self.norm.bias.to(sampled.dtype)
+        return F.gelu(F.layer_norm(sampled, [sampled.shape[-1]], weight, bias, self.norm.eps))
+
+    def scaled_filters(self, q: Tensor, scale: float) -> Tensor:
+        """Return `scale` times the filters (d, d, kernel height, kernel width), in the type of `q`.
+
+        Sampling is linear: scaling the filters is scaling the queries, and takes less.
+        """
+        return scale * self.conv.weight.to(q.dtype)
+
+    def check_grid(self, grid: tuple[int, int]) -> None:
+        """Refuse a grid that is smaller than a landmark's window."""
+        if grid[0] < self.kernel[0] or grid[1] < self.kernel[1]:
+            raise SettingError(
+                f"A grid of {grid[0]}x{grid[1]} tokens is smaller than the landmark window of "
+                f"{self.kernel[0]}x{self.kernel[1]}; build the model with img_size set to the input's size."
+            )
+
+    def _convolve(self, q: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:
         b, h, _, d = q.shape
-        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-            # Windows that overlap a lot hold each token many times.
-            if is_eager() and math.prod(self.kernel) <= MOST_REPEATED * math.prod(self.stride):
-                rows = filters.permute(0, 2, 3, 1).reshape(d, -1)
-                return sample_windows(q, rows, grid, self.kernel, self.stride)
         if self._tiles(grid):
-            # The compiler's form of the same.
+            # Where windows tile the grid, the convolution is a matrix product, which compilers do faster.
             (rows, columns), (height, width) = self.stride, (grid[0] // self.stride[0], grid[1] // self.stride[1])
             x = q.reshape(b, h, height, rows, width, columns, d).permute(0, 1, 2, 4, 3, 5, 6)
             x = x.reshape(b, h, height * width, -1)
-            return F.linear(x, filters.permute(0, 2, 3, 1).reshape(d, -1)), q
+            return F.linear(x, filters.permute(0, 2, 3, 1).reshape(d, -1))
         x = F.conv2d(_images(q, grid), filters, None, self.stride)
-        return x.flatten(2).transpose(1, 2).reshape(b, h, -1, d), q
+        return x.flatten(2).transpose(1, 2).reshape(b, h, -1, d)
 
     def _tiles(self, grid: tuple[int, int]) -> bool:
         if self.kernel[0] != self.stride[0] or self.kernel[1] != self.stride[1]:
@@ -103,14 +117,18 @@ class LandmarkSampler(nn.Module):
 
 
 def _images(q: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Each head's tokens as an image of their own: (B, h, H·W, d) -> (B·h, d, H, W)."""
+    """Return each head's tokens as an image of their own: (B, h, H·W, d) -> (B·h, d, H, W)."""
     b, h, _, d = q.shape
     return q.reshape(b * h, grid[0], grid[1], d).permute(0, 3, 1, 2)
 
 
 def landmark_side(num_landmarks: int, grid: tuple[int, int]) -> int:
-    """√m, after checking that m is a square that fits the grid."""
-    check_whole("num_landmarks", num_landmarks, least=1)
+    """Return √m, after checking that m is a square that fits the grid.
+
+    Raises:
+        SettingError: m is not a square number, or √m is larger than a side of the grid.
+    """
+    check_whole("num_landmarks", num_landmarks, 1)
     side = math.isqrt(num_landmarks)
     if side * side != num_landmarks:
         raise SettingError(
@@ -122,3 +140,10 @@ def landmark_side(num_landmarks: int, grid: tuple[int, int]) -> int:
             f"tokens; use at most {min(grid) ** 2}, or a larger img_size."
         )
     return side
+
+
+def check_gain(gain: object) -> None:
+    """Refuse all but finite numbers above 0 as `landmark_gain`."""
+    number = isinstance(gain, int | float) and not isinstance(gain, bool)
+    if not (number and 0 < gain < math.inf):
+        raise SettingError(f"landmark_gain={gain!r} has to be a number above 0.")

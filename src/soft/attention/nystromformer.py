@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from soft.attention.multihead import MultiHeadAttention
+from soft.attention.precision import without_autocast
 from soft.attention.softmax import softmax_rows
 from soft.errors import SettingError
 from soft.settings import check_choice, check_whole
@@ -15,12 +16,12 @@ STARTS = ("matrix", "batch")
 
 
 class NystromAttention(MultiHeadAttention):
-    """S(Q, K̃)·S(Q̃, K̃)⁺·S(Q̃, K)·V + DWConv(V), S(X, Y) = softmax(X·Yᵀ/√d).
+    """S(Q, K̃)·S(Q̃, K̃)⁺·S(Q̃, K)·V + DWConv(V) with S(X, Y) = softmax(X·Yᵀ/√d).
 
     Source: Xiong et al., "Nyströmformer: A Nyström-based Algorithm for Approximating Self-Attention", AAAI 2021,
     equations 13 and 14. Landmarks Q̃ and K̃ are the means of m segments of consecutive tokens, row after row of the grid.
-    Where m does not divide N, zeros in front of Q, K and V fill the first segment up; they take part in the softmax, as
-    in the package nystrom-attention.
+    Where m does not divide N, zeros in front of Q, K and V fill the first segment; they take part in the softmax, as in
+    the package nystrom-attention.
 
     Args:
         dim, num_heads, grid, conv_size: see `MultiHeadAttention`.
@@ -42,9 +43,9 @@ class NystromAttention(MultiHeadAttention):
         pinv_start: str = "matrix",
     ):
         super().__init__(dim, num_heads, grid, conv_size)
-        check_whole("num_landmarks", num_landmarks, least=1)
-        check_whole("pinv_iters", pinv_iters, least=1)
-        check_whole("conv_kernel", conv_kernel, least=1)
+        check_whole("num_landmarks", num_landmarks, 1)
+        check_whole("pinv_iters", pinv_iters, 1)
+        check_whole("conv_kernel", conv_kernel, 1)
         if conv_kernel % 2 == 0:
             raise SettingError(f"conv_kernel={conv_kernel} has to be odd, such as {conv_kernel + 1}.")
         check_choice("pinv_start", pinv_start, STARTS)
@@ -56,22 +57,36 @@ class NystromAttention(MultiHeadAttention):
         )
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        return self.mix(q, k, v) + self.convolve(v)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the global term, S(Q, K̃)·S(Q̃, K̃)⁺·S(Q̃, K)·V: (B, h, N, d) -> (B, h, N, d)."""
         q_means, k, k_means = self.segment_means(q), self.pad(k), self.segment_means(k)
         inverse = iterative_pinv(softmax_rows(q_means, k_means), self.pinv_iters, self.pinv_start)
-        # Each outer product is a softmax attention of its own, so that no N×m matrix is kept.
+        # Each outer product is a softmax attention by itself, so that no N×m matrix is kept.
         context = inverse @ F.scaled_dot_product_attention(q_means, k, self.pad(v))
-        return F.scaled_dot_product_attention(q, k_means, context) + self.convolve(v)
+        return F.scaled_dot_product_attention(q, k_means, context)
+
+    @torch.no_grad()
+    def branches(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the global and the local term for the input of `forward`, (B, h, N, d) each.
+
+        Their sum is what the output map gets.
+        """
+        with without_autocast(x.device.type):
+            q, k, v = self._split(x.to(self.qkv.weight.dtype))
+            return self.mix(q, k, v), self.convolve(v)
 
     def rows(self, q: Tensor, k: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
         q_means, k_means = self.segment_means(q), self.segment_means(k)
         inverse = iterative_pinv(softmax_rows(q_means, k_means), self.pinv_iters, self.pinv_start)
         rows = softmax_rows(q[:, :, queries], k_means) @ inverse @ softmax_rows(q_means, self.pad(k))
-        return rows[..., -k.shape[-2] :]  # what goes to the padding meets values of zero
+        return rows[..., -k.shape[-2] :]  # the weights of the padding meet values of zero
 
     def convolve(self, v: Tensor) -> Tensor:
-        """The filter of each head along the sequence, (B, h, N, d) -> (B, h, N, d)."""
+        """Return the local term, each head's filter along the sequence: (B, h, N, d) -> (B, h, N, d)."""
         b, h, n, d = v.shape
-        # Tokens are a channels-last image one pixel wide. With one image for each head, as the package has it, oneDNN
+        # Tokens are a channels-last image one pixel wide. With an image for each head, as in the package, oneDNN
         # (torch 2.15, CPU, float32) is ten times slower, gives filter gradients that are 5 % off, and writes out of
         # bounds where the filter is wider than the sequence.
         image = v.transpose(1, 2).reshape(b, n, 1, h * d).permute(0, 3, 1, 2)
@@ -80,26 +95,26 @@ class NystromAttention(MultiHeadAttention):
         return local.permute(0, 2, 3, 1).reshape(b, n, h, d).transpose(1, 2)
 
     def pad(self, x: Tensor) -> Tensor:
-        """(B, h, N, d) with zeros in front, up to the next multiple of m."""
+        """Return tokens (B, h, N, d) with zeros in front, up to the next multiple of m."""
         return F.pad(x, (0, 0, -x.shape[-2] % self.num_landmarks, 0))
 
     def segment_means(self, x: Tensor) -> Tensor:
-        """(B, h, N, d) -> (B, h, m, d)."""
+        """Return the means of m segments of tokens, (B, h, N, d) -> (B, h, m, d)."""
         return self.pad(x).unflatten(-2, (self.num_landmarks, -1)).mean(-2)
 
 
 def iterative_pinv(a: Tensor, iters: int, start: str = "matrix") -> Tensor:
-    """Pseudo-inverse of softmax matrices (..., m, m) by `iters` steps Z ← ¼·Z·(13 − AZ·(15 − AZ·(7 − AZ))).
+    """Return the pseudo-inverse of softmax matrices by `iters` steps Z ← ¼·Z·(13 − AZ·(15 − AZ·(7 − AZ))), (..., m, m).
 
-    Nyströmformer, equation 11, from Z = Aᵀ / (largest column sum); the rows of A sum to one. The error's order is cubed
-    at every step, but the small eigenvalues of nearly uniform matrices need more than six steps: the truncated iterate
-    is then what the model computes, and the start shows in it.
+    This is Nyströmformer's equation 11, from Z = Aᵀ / (largest column sum); the rows of A sum to one. The error's order
+    is cubed at every step, but the small eigenvalues of nearly uniform matrices need more than six steps: the truncated
+    iterate is then what the model computes, and depends on the start.
 
     Args:
         a: (..., m, m), each row a softmax.
         iters: number of steps.
         start: `matrix` takes the largest column sum of each matrix. `batch` takes the largest of all heads and images,
-            as the package nystrom-attention does, so that an image's result depends on its neighbours in the batch.
+            as the package nystrom-attention does; an image's result then depends on its neighbours in the batch.
     """
     sums = a.sum(-2)
     largest = sums.amax(-1)[..., None, None] if start == "matrix" else sums.amax()

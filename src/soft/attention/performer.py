@@ -11,12 +11,12 @@ from soft.settings import check_whole
 
 
 class PerformerAttention(MultiHeadAttention):
-    """D⁻¹·φ(Q)·(φ(K)ᵀ·V), D = diag(φ(Q)·φ(K)ᵀ·1), with r random features φ.
+    """D⁻¹·φ(Q)·(φ(K)ᵀ·V) with D = diag(φ(Q)·φ(K)ᵀ·1) and r random features φ.
 
     Source: Choromanski et al., "Rethinking Attention with Performers", ICLR 2021: positive features (Lemma 1) of
     orthogonal random directions (section 2.4).
 
-    The directions are drawn once. They are a buffer, so that a checkpoint keeps them.
+    The directions are drawn once and kept in a buffer, which checkpoints hold.
 
     Args:
         dim, num_heads, grid, conv_size: see `MultiHeadAttention`.
@@ -30,14 +30,14 @@ class PerformerAttention(MultiHeadAttention):
         head_dim = dim // num_heads
         if num_features is None:
             num_features = max(1, int(head_dim * math.log(head_dim)))
-        check_whole("num_features", num_features, least=1)
+        check_whole("num_features", num_features, 1)
         self.register_buffer("directions", torch.empty(num_features, head_dim))
         self.redraw()
 
     @torch.no_grad()
     def redraw(self) -> None:
-        """New random directions, in place."""
-        # The global generator gives a seed alone: directions differ from layer to layer and follow the run's seed.
+        """Draw new random directions, in place."""
+        # Only a seed comes from the global generator: directions differ between layers and follow the run's seed.
         seed = int(torch.randint(2**31, (), device="cpu"))
         self.directions.copy_(orthogonal_directions(*self.directions.shape, torch.Generator("cpu").manual_seed(seed)))
 
@@ -50,10 +50,10 @@ class PerformerAttention(MultiHeadAttention):
         return kernel / kernel.sum(-1, keepdim=True)
 
     def features(self, x: Tensor, over: list[int]) -> Tensor:
-        """φ(x) = exp(W·x/d^¼ − ½‖x‖²/√d) up to a factor that cancels in D⁻¹: (..., N, d) -> (..., N, r).
+        """Return φ(x) = exp(W·x/d^¼ − ½‖x‖²/√d) up to a factor that cancels in D⁻¹: (..., N, d) -> (..., N, r).
 
-        The exponent is taken relative to its largest W·x over the dimensions `over`: a factor per query, and one that
-        all keys of a head share.
+        The exponent is taken relative to its largest W·x over the dimensions `over`. The resulting factor is one per
+        query, or one that all keys of a head share.
         """
         x = x * x.shape[-1] ** -0.25
         exponent = x @ self.directions.to(x.dtype).t()
@@ -63,7 +63,7 @@ class PerformerAttention(MultiHeadAttention):
 
 
 def orthogonal_directions(count: int, width: int, generator: torch.Generator) -> Tensor:
-    """`count` random directions (count, width): orthogonal in blocks of `width`, as long as Gaussian vectors are."""
+    """Draw random directions (count, width), orthogonal in blocks of `width` and as long as Gaussian vectors."""
     draw = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
     blocks = [torch.linalg.qr(torch.randn(width, width, **draw))[0].t() for _ in range(-(-count // width))]
     return torch.cat(blocks)[:count] * torch.randn(count, width, **draw).norm(dim=1, keepdim=True)

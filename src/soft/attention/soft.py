@@ -1,22 +1,24 @@
 """SOFT attention, plain and normalised (paper, Algorithm 1; the normalised form is the IJCV extension).
 
-B batch, h heads, N = H·W tokens, d head width, m landmarks.
+`soft.attention.reference` has the definition. Shapes: B batch, h heads, N = H·W tokens, d head width, m landmarks.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soft.attention.eager import is_eager
-from soft.attention.fused import fused_attention
+from soft.attention.fast.eager import is_eager
+from soft.attention.fast.early_stop import fast_inverse
+from soft.attention.fast.selection import select_core
+from soft.attention.fast.windows import sample_landmarks
 from soft.attention.gaussian import gaussian_kernel
+from soft.attention.heads import check_heads, merge_heads, split_heads
 from soft.attention.landmarks import LandmarkSampler
-from soft.attention.multihead import at_least_float32
+from soft.attention.local import convolve, head_filters
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
-from soft.errors import SettingError
+from soft.attention.precision import at_least_float32, without_autocast, without_float16_autocast
 from soft.settings import check_choice, check_whole
 
 
@@ -32,10 +34,15 @@ class SoftAttention(nn.Module):
         newton_iters: T of Algorithm 2.
         sampling: how landmarks are taken, see `LandmarkSampler`.
         inverse: `newton`, `cholesky` or `svd`, see `kernel_inverse`.
+        landmark_gain: initial gain of the landmarks' LayerNorm, 1 as published, see `LandmarkSampler`.
+
+    Raises:
+        SettingError: a value that is not known or does not fit.
     """
 
     normalised = False
     __constants__ = ("normalised",)  # TorchScript sees no other class attributes
+    __jit_ignored_attributes__ = ("core",)
 
     def __init__(
         self,
@@ -47,113 +54,103 @@ class SoftAttention(nn.Module):
         newton_iters: int = 20,
         sampling: str = "conv",
         inverse: str = "newton",
+        landmark_gain: float = 1.0,
     ):
         super().__init__()
-        check_whole("newton_iters", newton_iters, least=1)
+        check_whole("newton_iters", newton_iters, 1)
         check_choice("inverse", inverse, INVERSES)
-        if dim % num_heads:
-            raise SettingError(f"A width of {dim} does not divide over num_heads={num_heads}.")
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.newton_iters = newton_iters
         self.inverse = inverse
         self.scale = (dim // num_heads) ** -0.25
+        self.core = select_core()
         self.q = nn.Linear(dim, dim)
         self.v = nn.Linear(dim, dim)
-        self.landmarks = LandmarkSampler(dim // num_heads, grid, num_landmarks, sampling)
-        # One filter per head, shared by the head's channels.
-        self.local = nn.Conv2d(num_heads, num_heads, conv_size, padding=conv_size // 2, groups=num_heads, bias=False)
+        self.landmarks = LandmarkSampler(dim // num_heads, grid, num_landmarks, sampling, landmark_gain)
+        self.local = head_filters(num_heads, conv_size)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Tokens (B, N, C) on their grid (H, W), N = H·W -> (B, N, C)."""
-        b, n, c = x.shape
-        q = self.q(x).view(b, n, self.num_heads, -1).transpose(1, 2)
-        v = self.v(x).view(b, n, self.num_heads, -1).transpose(1, 2)
-        out = self.attend(q, v, grid).transpose(1, 2).reshape(b, n, c)
-        return self._project(out)
+        """Return new tokens (B, N, C) of tokens (B, N, C) on their grid (H, W), N = H·W."""
+        q, v = split_heads(self.q(x), self.num_heads), split_heads(self.v(x), self.num_heads)
+        if torch.jit.is_scripting():  # TorchScript knows neither autocast's context nor our autograd functions
+            x = self.compose(at_least_float32(q), at_least_float32(v), grid)
+            return self.proj(merge_heads(x).to(self.proj.weight.dtype))
+        x = merge_heads(self.attend(q, v, grid)).to(self.proj.weight.dtype)
+        # X reaches N·|V|, which float16 may not hold.
+        with without_float16_autocast(x.device.type):
+            return self.proj(x)
 
     def attend(self, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The attention core, SPEC 1.1 to 1.5: Q, V (B, h, N, d) -> X (B, h, N, d) in float32 or better.
+        """Return X of Algorithm 1 without the linear maps, in float32 or better: Q, V (B, h, N, d) -> (B, h, N, d).
 
         Autocast is off inside: the kernel's exponent cancels, the inverse amplifies, and Pᵀ·V sums N values, which
         overflows float16.
         """
-        if torch.jit.is_scripting():
-            return self._attend(q, v, grid)
-        with _without_autocast(q.device.type):
-            return self._attend(q, v, grid)
+        with without_autocast(q.device.type):
+            q, v = at_least_float32(q), at_least_float32(v)
+            return self.core(self, q, v, grid) if is_eager() else self.compose(q, v, grid)
 
-    def _attend(self, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        if q.dtype == torch.float16 or q.dtype == torch.bfloat16:
-            q, v = q.float(), v.float()
-        landmarks, q = self.landmarks.with_queries(q, grid, self.scale)
-        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-            if is_eager():
-                filters = self.local.weight.to(v.dtype)
-                q, v = q.transpose(1, 2), v.transpose(1, 2)
-                x = fused_attention(q, landmarks, v, filters, grid, self.scale, self._invert, self.normalised)
-                return x.transpose(1, 2)
-        return self._compose(q * self.scale, landmarks, v, grid)
-
-    def _invert(self, a: Tensor) -> Tensor:
-        return kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
-
-    def _compose(self, q: Tensor, landmarks: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        b, h, n, d = v.shape
-        p, inverse = gaussian_kernel(q, landmarks), self._invert(gaussian_kernel(landmarks, landmarks))
+    def compose(self, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return X as `attend` does, in operations of PyTorch that can be recorded; Q, V in float32 or float64."""
+        landmarks = self.landmarks(q, grid, self.scale)
+        p, a = gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
+        inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
         # In this order nothing costs more than N·m·d.
         x = p @ (inverse @ (p.transpose(-2, -1) @ v))
-        # Tokens are the rows of a channels-last image, so the convolution over all h·d channels needs no copy of V.
-        image = v.transpose(1, 2).reshape(b, grid[0], grid[1], h * d).permute(0, 3, 1, 2)
-        filters = self.local.weight.to(v.dtype).repeat_interleave(d, dim=0)
-        local = F.conv2d(image, filters, None, 1, self.local.padding, 1, h * d)
-        return x + local.permute(0, 2, 3, 1).reshape(b, n, h, d).transpose(1, 2)
+        return x + convolve(v, self.local.weight, grid)
 
-    def _project(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-            if _autocasts_to_float16(x.device.type):
-                # X reaches N·|V|, beyond float16's 65504.
-                with _without_autocast(x.device.type):
-                    return self.proj(x)
-        return self.proj(x.to(self.proj.weight.dtype))
+    def fast_inverse(self, a: Tensor) -> Tensor:
+        """Return `kernel_inverse` of A with this attention's settings, (B, h, m, m), without a gradient."""
+        return fast_inverse(a, self.inverse, self.newton_iters, self.normalised)
 
     @torch.no_grad()
     def newton_residual(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """‖I − A·A⁺‖_F / √m for each image and head, (B, h), of the input that `forward` takes."""
-        b, n, _ = x.shape
-        with _without_autocast(x.device.type):
-            q = F.linear(x.float(), self.q.weight.float(), self.q.bias.float())
-            q = q.view(b, n, self.num_heads, -1).transpose(1, 2)
-            landmarks = self.landmarks(q, grid, self.scale)
+        """Return ‖I − A·A⁺‖_F / √m for each image and head of the input of `forward`, (B, h)."""
+        with without_autocast(x.device.type):
+            q = split_heads(F.linear(x.float(), self.q.weight.float(), self.q.bias.float()), self.num_heads)
+            landmarks, _ = sample_landmarks(self.landmarks, q, grid, self.scale)
             a = gaussian_kernel(landmarks, landmarks)
-            return inverse_residual(a, self.inverse, self.newton_iters, self.normalised)
+            return inverse_residual(a, self.fast_inverse(a), self.normalised)
 
     @torch.no_grad()
     def attention_map(self, x: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
-        """Rows of P·A⁺·Pᵀ, what the tokens at `queries` take from each token: (B, h, len(queries), N).
+        """Return rows of P·A⁺·Pᵀ, what the tokens at `queries` take from each token: (B, h, len(queries), N).
 
         Row times V is the attention's output there, before the output map and without the convolution of V.
         """
-        b, n, _ = x.shape
-        with _without_autocast(x.device.type):
-            q = self.q(x.to(self.q.weight.dtype)).view(b, n, self.num_heads, -1).transpose(1, 2)
-            q = at_least_float32(q)
-            landmarks = self.landmarks(q, grid, self.scale)
-            p, a = gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
-            return p[:, :, queries] @ self._invert(a) @ p.transpose(-2, -1)
+        with without_autocast(x.device.type):
+            p, a = self._kernels(x, grid)
+            return p[:, :, queries] @ self.fast_inverse(a) @ p.transpose(-2, -1)
 
+    @torch.no_grad()
+    def branches(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the two terms of X for the input of `forward`: P·A⁺·(Pᵀ·V) and DWConv(V), (B, h, N, d) each.
 
-def _without_autocast(device_type: str) -> AbstractContextManager:
-    # Devices that know no autocast, such as meta, refuse even to switch it off.
-    return torch.autocast(device_type, enabled=False) if torch.amp.is_autocast_available(device_type) else nullcontext()
+        Their sum is what the output map gets. They are computed here alone, in float32 or better, and `forward` keeps
+        neither.
+        """
+        with without_autocast(x.device.type):
+            p, a = self._kernels(x, grid)
+            v = at_least_float32(split_heads(self.v(x.to(self.v.weight.dtype)), self.num_heads))
+            x = p @ (self.fast_inverse(a) @ (p.transpose(-2, -1) @ v))
+            return x, convolve(v, self.local.weight, grid)
 
+    @torch.no_grad()
+    def kernel_mean(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the mean of P for each image and head of the input of `forward`, (B, h).
 
-def _autocasts_to_float16(device_type: str) -> bool:
-    return (
-        torch.amp.is_autocast_available(device_type)
-        and torch.is_autocast_enabled(device_type)
-        and torch.get_autocast_dtype(device_type) == torch.float16
-    )
+        Near 0 no token is close to a landmark, near 1 every token is close to all: either way P tells no tokens apart.
+        """
+        with without_autocast(x.device.type):
+            return self._kernels(x, grid)[0].mean((-2, -1))
+
+    def _kernels(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return P (B, h, N, m) and A (B, h, m, m) of the input of `forward`, in float32 or better."""
+        q = at_least_float32(split_heads(self.q(x.to(self.q.weight.dtype)), self.num_heads))
+        landmarks, _ = sample_landmarks(self.landmarks, q, grid, self.scale)
+        return gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
 
 
 class NormalisedSoftAttention(SoftAttention):

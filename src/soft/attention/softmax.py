@@ -9,7 +9,7 @@ from soft.attention.multihead import MultiHeadAttention
 
 
 class SoftmaxAttention(MultiHeadAttention):
-    """softmax(Q·Kᵀ/√d)·V by PyTorch's fused kernel, in the type that autocast gives.
+    """softmax(Q·Kᵀ/√d)·V by PyTorch's fused kernel, in the type that autocast chooses.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017, equation 1.
     """
@@ -24,5 +24,5 @@ class SoftmaxAttention(MultiHeadAttention):
 
 
 def softmax_rows(q: Tensor, k: Tensor) -> Tensor:
-    """softmax(Q·Kᵀ/√d): Q (..., n, d), K (..., m, d) -> (..., n, m)."""
+    """Return softmax(Q·Kᵀ/√d): Q (..., n, d), K (..., m, d) -> (..., n, m)."""
     return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from soft.attention.soft import SoftAttention
-from soft.benchmark.plain import PlainAttention, PlainCore
+from soft.benchmark.reference_model import ReferenceAttention, ReferenceCore
 from soft.errors import SettingError
 from soft.models.key_names import to_official_keys
 
@@ -68,7 +68,7 @@ def scaled_dot_product(q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.scaled_dot_product_attention(q, q, v)
 
 
-def plain_core(attention: nn.Module, grid: tuple[int, int]) -> PlainCore | None:
+def plain_core(attention: nn.Module, grid: tuple[int, int]) -> ReferenceCore | None:
     """Return the plain formulation with the weights of `attention`; None unless it is SOFT as published."""
     if not isinstance(attention, SoftAttention) or attention.inverse != "newton":
         return None
@@ -81,7 +81,9 @@ def plain_core(attention: nn.Module, grid: tuple[int, int]) -> PlainCore | None:
     kernel = tuple(weights["attn.Qlandmark_op.weight"].shape[2:])
     side = math.isqrt(attention.landmarks.num_landmarks)
     stride = (grid[0] // side, grid[1] // side)
-    plain = PlainAttention(heads, HEAD_WIDTH, kernel, stride, conv_size, attention.newton_iters, attention.normalised)
+    plain = ReferenceAttention(
+        heads, HEAD_WIDTH, kernel, stride, conv_size, attention.newton_iters, attention.normalised
+    )
     plain.load_state_dict(weights)
     return plain.attn.to(attention.proj.weight.device)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from soft.benchmark.call_cost import MIB, count_flops, peak_allocation, total_bytes
-from soft.benchmark.plain_model import PlainTransformer
+from soft.benchmark.reference_model import ReferenceTransformer
 from soft.benchmark.reporter import Reporter
 from soft.benchmark.timing import interleave, ratio
 from soft.models.factory import check_model_name
@@ -100,11 +100,11 @@ def _speed(times: dict, mode: str, batch_size: int, flops: int, product_flops: i
 
 def build_pair(
     name: str, img_size: int, drop_path_rate: float, device: torch.device
-) -> tuple[nn.Module, PlainTransformer]:
+) -> tuple[nn.Module, ReferenceTransformer]:
     """Return model `name` and its plain counterpart with the same weights."""
     ours = timm.create_model(name, img_size=img_size, drop_path_rate=drop_path_rate)
     attention = ours.stages[0].blocks[0].attn
-    plain = PlainTransformer(
+    plain = ReferenceTransformer(
         to_official_keys(ours.state_dict()),
         stem_strides=tuple(layer.conv.stride[0] for layer in ours.stem),
         num_landmarks=attention.landmarks.num_landmarks,

@@ -32,7 +32,7 @@ class Reporter:
     def start(self) -> None:
         """Print the conditions of the measurement."""
         for name, fact in self.facts.items():
-            self._screen.print(f"{name:<10}{fact}", highlight=False, soft_wrap=True)
+            self._screen.print(f"{name:<14}{fact}", highlight=False, soft_wrap=True)
 
     def step(self, text: str) -> None:
         """Show what is being measured from now on."""

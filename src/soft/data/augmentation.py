@@ -1,7 +1,7 @@
 """What happens to a training image: one flat recipe, carried out by timm.
 
-`soft.data.transforms` applies the part of it that works on the pixels of one image, `soft.data.batches` erases, and the
-training step mixes and smooths labels; all read the same recipe.
+`soft.data.transforms` does what works on the pixels of one image, `soft.data.batches` erases, and the training step
+mixes images and smooths labels; all read the same recipe.
 """
 
 from dataclasses import dataclass
@@ -51,13 +51,13 @@ class Augmentation:
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        check_range("augment.crop_scale", self.crop_scale, low=0.01, high=1)
-        check_range("augment.crop_ratio", self.crop_ratio, low=0.01)
-        check_choice("augment.interpolation", self.interpolation, (*INTERPOLATIONS, "random"))
+        check_range("`augment.crop_scale`", self.crop_scale, low=0.01, high=1)
+        check_range("`augment.crop_ratio`", self.crop_ratio, low=0.01)
+        check_choice("`augment.interpolation`", self.interpolation, (*INTERPOLATIONS, "random"))
         for name in ("hflip", "erase_prob", "mixup_prob", "mixup_switch_prob", "label_smoothing"):
-            check_number(f"augment.{name}", getattr(self, name), low=0, high=1)
+            check_number(f"`augment.{name}`", getattr(self, name), low=0, high=1)
         for name in ("color_jitter", "mixup", "cutmix"):
-            check_number(f"augment.{name}", getattr(self, name), low=0)
+            check_number(f"`augment.{name}`", getattr(self, name), low=0)
         if self.rand_augment is not None:
             _check_rand_augment(self.rand_augment)
         # A frozen dataclass sets its own attributes this way; YAML gives lists.
@@ -66,7 +66,7 @@ class Augmentation:
 
     @property
     def keeps_images(self) -> bool:
-        """Whether single images stay as they are (mixing whole batches aside)."""
+        """Whether single images stay as they are, whatever mixes whole batches."""
         crops = self.crop_scale != (1, 1) or self.crop_ratio != (1, 1)
         return not (crops or self.hflip or self.color_jitter or self.rand_augment or self.erase_prob)
 
@@ -76,6 +76,6 @@ def _check_rand_augment(recipe) -> None:
         rand_augment_transform(recipe)
     except (AssertionError, AttributeError, ValueError):
         raise SettingError(
-            f"augment.rand_augment={recipe} is not a RandAugment recipe of timm; write one such as "
+            f"`augment.rand_augment`={recipe} is not a RandAugment recipe of timm; write one such as "
             "rand-m9-mstd0.5-inc1, or null."
         ) from None

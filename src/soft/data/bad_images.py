@@ -23,10 +23,10 @@ class UnreadableImageError(ValueError):
 
 
 class BadImages:
-    """What one process has met: each file is logged once and counted once, however often it comes.
+    """The unreadable files that one process has met; each is logged and counted once, however often it comes.
 
     Args:
-        limit: so many files are skipped; one more is an error.
+        limit: the number of files that are skipped; one more is an error.
     """
 
     def __init__(self, limit: int):
@@ -34,11 +34,11 @@ class BadImages:
         self.reasons: dict[str, str] = {}
 
     def add(self, reasons: Mapping[str, str], instead: str) -> None:
-        """Count files.
+        """Count files, and log those that are new.
 
         Args:
-            reasons: what is wrong with each, by name.
-            instead: a sentence that says what happens without them.
+            reasons: what is wrong with each file, by its name.
+            instead: a sentence that says what happens without it.
 
         Raises:
             SettingError: there are more than `limit` now.
@@ -51,10 +51,11 @@ class BadImages:
             if count > self.limit:
                 raise SettingError(
                     f"{name} cannot be read as an image: {reason}. That is bad image number {count} with "
-                    f"data.max_bad_images={self.limit}; mend or delete what src/verify_data.py lists, or raise it."
+                    f"`data.max_bad_images`={self.limit}. Mend or delete what src/verify_data.py lists, or raise the "
+                    "limit."
                 )
             log.warning(
-                "%s cannot be read as an image: %s. %s (%d of at most data.max_bad_images=%d)",
+                "%s cannot be read as an image: %s. %s (%d of at most max_bad_images=%d)",
                 name,
                 reason,
                 instead,

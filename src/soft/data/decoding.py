@@ -23,11 +23,11 @@ SPARE = 1.5
 
 
 def open_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
-    """Read an image file's header, whatever its name says about its format; `decode` reads the rest.
+    """Read the header of an image file, whose format its name need not tell; `decode` reads the rest.
 
     Args:
         file: path or open file. Closing the image closes a file that was opened here.
-        name: for messages; None takes the path.
+        name: what messages call it; None takes the path.
 
     Raises:
         UnreadableImageError: it is no image, or claims more than 179 million pixels.
@@ -40,15 +40,15 @@ def open_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Im
 
 
 def decode(image: Image.Image, box: Box | None = None, target: tuple[int, int] | None = None) -> Tensor:
-    """RGB pixels, uint8 (3, H, W), of an image that `open_image` opened or of one in memory.
+    """Return RGB pixels, uint8 (3, H, W), of an image that `open_image` opened or of one in memory.
 
-    Pillow's values, whatever reads them. Of an animation the first frame is taken, 16 bits a channel become 8,
+    The values are Pillow's, whatever reads them. Of an animation the first frame is taken, 16 bits a channel become 8,
     transparency is left out and EXIF orientation ignored (as the field does with ImageNet).
 
     Args:
         box: (left, top, right, bottom), the part that is wanted; None for all of it.
         target: (height, width) that the part will be resized to. A JPEG is then decoded at a half to an eighth of its
-            size if that leaves SPARE times as many pixels each way: in a shorter time and with nearly the same result.
+            size if that leaves SPARE times as many pixels each way, which takes less time and gives nearly the same.
             None keeps every pixel.
 
     Raises:
@@ -65,7 +65,7 @@ def decode(image: Image.Image, box: Box | None = None, target: tuple[int, int] |
 
 
 def _decode_jpeg(image: Image.Image, box: Box, target: tuple[int, int] | None) -> np.ndarray | None:
-    """Straight from libjpeg-turbo, in three quarters of Pillow's time; None if Pillow has to decide about the file."""
+    """Decode by libjpeg-turbo, in three quarters of Pillow's time; None if Pillow has to decide about the file."""
     (width, height), (left, top, right, bottom) = image.size, box
     min_height, min_width = height, width
     if target:
@@ -83,14 +83,14 @@ def _decode_jpeg(image: Image.Image, box: Box, target: tuple[int, int] | None) -
 
 
 def _scaled(start: int, stop: int, decoded: int, full: int) -> slice:
-    """Where the interval lies along a side of `full` pixels that was decoded to `decoded`."""
+    """Return where an interval lies along a side of `full` pixels that was decoded to `decoded`."""
     length = round((stop - start) * decoded / full)
     start = min(round(start * decoded / full), decoded - length)
     return slice(start, start + length)
 
 
 def _crop(image: Image.Image, box: Box) -> np.ndarray:
-    """The box as RGB, (H, W, 3)."""
+    """Return the box as RGB, (H, W, 3)."""
     part = image if box == (0, 0, *image.size) else image.crop(box)
     if part.mode == "F":
         raise ValueError("floating-point pixels have no known range")
@@ -108,7 +108,7 @@ def _to_tensor(pixels: np.ndarray) -> Tensor:
 
 @contextmanager
 def _unreadable(name: str) -> Iterator[None]:
-    """Whatever goes wrong in the block is the file's fault: Pillow raises errors of ten kinds at damaged files."""
+    """Take any error in the block for the file's fault, since Pillow raises ten kinds of error at damaged files."""
     try:
         with warnings.catch_warnings():
             # ImageNet holds images with broken EXIF data: one warning each, in every worker and every epoch.

@@ -1,4 +1,4 @@
-"""What every data set looks like once it is built, and the two kinds that are not read from image files."""
+"""What every data set looks like once it is read, and the two kinds that are not read from image files."""
 
 from dataclasses import dataclass, field
 
@@ -9,16 +9,17 @@ from torch.utils.data import Dataset
 
 @dataclass
 class ImageSets:
-    """A training set and a validation set that share their classes.
+    """The images of a data set that a run reads; all of them share one list of classes.
 
     Attributes:
-        train, val: `len(images)` images; `images[index]` is (PIL image, label from 0). The image may be one that
-            `soft.data.decoding.open_image` has opened and nobody has decoded.
+        train: the images to train on; None where only an evaluation was asked for.
+        val: the images to validate or evaluate on. Of both, `images[index]` is (PIL image, label from 0). The image may
+            be one that `soft.data.decoding.open_image` has opened and nobody has decoded.
         class_names: one name per label.
         notes: phrases about the data that belong in a run's summary.
     """
 
-    train: Dataset
+    train: Dataset | None
     val: Dataset
     class_names: list[str]
     notes: list[str] = field(default_factory=list)

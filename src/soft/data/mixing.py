@@ -1,4 +1,4 @@
-"""Mixup and CutMix of the images on a device."""
+"""Mixup and CutMix, on the device that holds the images."""
 
 import timm.data
 from timm.data.mixup import cutmix_bbox_and_lam
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 class Mixup(timm.data.Mixup):
-    """timm's Mixup in its batch mode: the same draws, the same images to float rounding, fewer passes over memory.
+    """timm's Mixup in its batch mode, with the same draws and images (to float rounding) and fewer passes over memory.
 
-    Image i is mixed with image B - 1 - i, in place. timm makes a second batch of the whole one for that.
+    Image i is mixed with image B - 1 - i in place, where timm makes a second batch.
     """
 
     def _mix_batch(self, x: Tensor) -> float:
@@ -20,7 +20,7 @@ class Mixup(timm.data.Mixup):
             box = x[:, :, top:bottom, left:right]
             box.copy_(box.flip(0))
         elif x.device.type == "cpu":
-            # Pair by pair, while both are in the cache: a sixth of the time.
+            # Mixing pair by pair, while both images are in the cache, takes a sixth of the time.
             images = x.unbind()
             for i in range(len(images) // 2):
                 first, second = images[i], images[-1 - i]

@@ -18,6 +18,7 @@ import fsspec
 from filelock import FileLock
 from rich.console import Console
 
+from soft.data.image_files import is_hidden
 from soft.errors import SettingError
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -28,7 +29,10 @@ PAUSE = 2.0  # seconds between them
 
 
 def expand_ranges(pattern: str) -> list[str]:
-    """`a-{08..11}.tar` -> a-08.tar, a-09.tar, a-10.tar, a-11.tar; several ranges give every combination."""
+    """Return the names of a pattern: `a-{08..10}.tar` is a-08.tar, a-09.tar, a-10.tar.
+
+    Several ranges give every combination.
+    """
     match = RANGE.search(pattern)
     if match is None:
         return [pattern]
@@ -39,12 +43,12 @@ def expand_ranges(pattern: str) -> list[str]:
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether a pattern has to be compared with the names that are there."""
+    """Return whether a pattern has to be compared with the names that are there."""
     return any(character in pattern for character in "*?[")
 
 
 def find_copy(url: str, patterns: list[str], cache: Path) -> Path | None:
-    """The local folder of what `copy_shards` copied with these arguments; None where something is missing."""
+    """Return the local folder of what `copy_shards` copied with these arguments; None where something is missing."""
     folder = _folder(url, cache)
     return folder if _is_complete(folder, patterns) else None
 
@@ -71,26 +75,28 @@ def copy_shards(url: str, patterns: list[str], optional: list[str], cache: Path)
             if _is_complete(folder, patterns):
                 return
             sizes = _copy(url, patterns, optional, folder)
-            # Last, and in one step: it says that the files above are all there.
+            before = _read_listing(folder)
+            patterns = list(dict.fromkeys([*before["patterns"], *patterns]))
+            # The listing is written last and in one step, because it says that the files above are all there.
             temporary = folder / f"{LISTING}.partial"
-            temporary.write_text(json.dumps({"patterns": patterns, "bytes": sizes}))
+            temporary.write_text(json.dumps({"patterns": patterns, "bytes": before["bytes"] | sizes}))
             os.replace(temporary, folder / LISTING)
     except SettingError:
         raise
     except Exception as error:  # every kind of storage has errors of its own
         raise SettingError(
-            f"{without_secrets(url)} (data.root) cannot be copied to data.cache={cache}: {_first_line(error, url)}"
+            f"{without_secrets(url)} (`data.root`) cannot be copied to `data.cache`={cache}: {_first_line(error, url)}"
         ) from error
 
 
 def without_secrets(url: str) -> str:
-    """`url` without a user, a password or a signature."""
+    """Return `url` without a user, a password or a signature."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _first_line(error: Exception, url: str) -> str:
-    """The first line of a storage's message, in which it may have repeated the URL."""
+    """Return the first line of a storage's message, in which it may have repeated the URL."""
     parts = urlsplit(url)
     line = (str(error).splitlines() or [type(error).__name__])[0].replace(url, without_secrets(url))
     for secret in filter(None, (parts.password, parts.query)):
@@ -103,17 +109,23 @@ def _folder(url: str, cache: Path) -> Path:
     return cache / f"{PurePosixPath(shown).name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
 
 
-def _is_complete(folder: Path, patterns: list[str]) -> bool:
+def _read_listing(folder: Path) -> dict[str, object]:
+    """Return the patterns whose files are all in `folder`, and the files' sizes in bytes by name."""
     try:
-        copied = json.loads((folder / LISTING).read_text())
-        sizes = {name: (folder / name).stat().st_size for name in copied["bytes"]}
-    except (OSError, KeyError, ValueError):
-        return False
-    return copied == {"patterns": patterns, "bytes": sizes}
+        listing = json.loads((folder / LISTING).read_text())
+        if all((folder / name).stat().st_size == size for name, size in listing["bytes"].items()):
+            return {"patterns": list(listing["patterns"]), "bytes": listing["bytes"]}
+    except (AttributeError, OSError, KeyError, TypeError, ValueError):
+        pass
+    return {"patterns": [], "bytes": {}}
+
+
+def _is_complete(folder: Path, patterns: list[str]) -> bool:
+    return set(patterns) <= set(_read_listing(folder)["patterns"])
 
 
 def _copy(url: str, patterns: list[str], optional: list[str], folder: Path) -> dict[str, int]:
-    """Sizes in bytes by file name."""
+    """Copy what is missing, and return the sizes in bytes by file name."""
     files, top = fsspec.core.url_to_fs(url)
     top, shown = top.rstrip("/"), without_secrets(url)
     sources = _list(files, top, shown, patterns) + [
@@ -127,8 +139,8 @@ def _copy(url: str, patterns: list[str], optional: list[str], folder: Path) -> d
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise SettingError(
-                f"{shown} (data.root) needs {needed / 2**30:.1f} GiB in data.cache={folder.parent}, where "
-                f"{free / 2**30:.1f} are free. Set data.cache to a folder on a larger disk."
+                f"{shown} (`data.root`) needs {needed / 2**30:.1f} GiB in `data.cache`={folder.parent}, where "
+                f"{free / 2**30:.1f} are free. Set `data.cache` to a folder on a larger disk."
             )
         console = Console(stderr=True)
         console.print(f"copying {len(missing)} files, {needed / 2**30:.2f} GiB, to {folder}", soft_wrap=True)
@@ -144,9 +156,10 @@ def _list(files: fsspec.AbstractFileSystem, top: str, shown: str, patterns: list
     for pattern in patterns:
         for name in expand_ranges(pattern):
             found = files.glob(f"{top}/{name}") if is_glob(name) else [f"{top}/{name}"]
+            found = [path for path in found if not is_hidden(PurePosixPath(path).name)]
             if not found:
                 raise SettingError(
-                    f"{shown} (data.root) has no files {pattern}. See data.train_shards, data.val_shards."
+                    f"{shown} (`data.root`) has no files {pattern}. See `data.train_shards` and `data.val_shards`."
                 )
             sources += sorted(found)
     return list(dict.fromkeys(sources))
@@ -155,7 +168,7 @@ def _list(files: fsspec.AbstractFileSystem, top: str, shown: str, patterns: list
 def _inside(folder: Path, name: str) -> Path:
     target = (folder / name).resolve()
     if not target.is_relative_to(folder.resolve()):
-        raise SettingError(f"The name {name!r} (data.root) would be written outside {folder}.")
+        raise SettingError(f"The name {name!r} (`data.root`) would be written outside {folder}.")
     return target
 
 
@@ -171,7 +184,7 @@ def _fetch(files: fsspec.AbstractFileSystem, source: str, target: Path, size: in
             files.get_file(source, str(temporary))
             got = temporary.stat().st_size
             if size is not None and got != size:
-                raise OSError(f"{source} has {size} bytes, of which {got} arrived")
+                raise OSError(f"{source} has {size} bytes, and {got} arrived")
             break
         except Exception:
             if attempt == ATTEMPTS:

@@ -1,4 +1,4 @@
-"""Which image comes when, and with which random numbers: both are functions of position alone.
+"""Which image comes when, and with which random numbers.
 
 The order of an epoch follows from (seed, epoch) and the augmentation of an image from (seed, epoch, index). Nothing
 depends on what ran before, on the number of workers or on how many devices share the work, so a run that is stopped in
@@ -13,14 +13,14 @@ import torch
 from torch.utils.data import Sampler
 
 
-def seed_position(*position: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's global generators from a position such as (seed, epoch, index).
+def seed_generators(*entropy: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's global generators from integers such as seed, epoch and index.
 
     Args:
-        position: integers >= 0.
+        entropy: integers >= 0.
     """
-    # The length goes in as well, because SeedSequence pads with zeros and would take (1, 5) and (1, 5, 0) for one.
-    words = np.random.SeedSequence((len(position), *position)).generate_state(4)
+    # The length goes in as well, because SeedSequence pads with zeros: (1, 5) and (1, 5, 0) would be the same to it.
+    words = np.random.SeedSequence((len(entropy), *entropy)).generate_state(4)
     random.seed(int(words[0]))
     np.random.seed(words[1])
     torch_seed = int(words[2]) << 32 | int(words[3])
@@ -31,7 +31,7 @@ def seed_position(*position: int) -> None:
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """One rank's share of each epoch's random order, as (epoch, index) pairs.
+    """Sampler of one rank's share of each epoch's random order, as (epoch, index) pairs.
 
     Optimiser step t of an epoch uses the images order[t·G : (t+1)·G], where G is the global batch. Inside a step,
     rank r of W takes order[t·G + (j·W + r)·b :][:b] as its micro-batch j of b images. How a step is split over devices
@@ -43,9 +43,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         global_batch: images per optimiser step, over all ranks and accumulated micro-batches.
         per_device_batch: images per micro-batch, b.
         num_replicas: number of ranks, W; `per_device_batch · num_replicas` divides `global_batch`.
-        rank: this process, from 0.
-        start: (epoch, micro-batches of it already done) of a run that goes on; the first pass begins there. `len` stays
-            that of a whole epoch, which is what Lightning counts in.
+        rank: the rank of this process, from 0.
+        start: where the first pass begins if a run is resumed: (epoch, micro-batches of it already done). `len` stays
+            that of a whole epoch, because Lightning counts in whole epochs.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((epoch, index) for index in todo.ravel().tolist())
 
 
-class ShardSampler(Sampler[int]):
-    """One rank's share for evaluation: indices rank, rank + W, rank + 2W ... and no padding.
+class EvalSampler(Sampler[int]):
+    """Sampler of one rank's share for evaluation: indices rank, rank + W, rank + 2W ... and no padding.
 
     `torch.utils.data.DistributedSampler` repeats images until the ranks are level, which makes the measured accuracy
     depend on the number of devices. Here each image is seen exactly once, so ranks may differ by one image.

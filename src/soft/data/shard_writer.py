@@ -21,8 +21,9 @@ from soft.errors import SettingError
 from soft.settings import check_whole
 
 MEBIBYTE = 2**20
-# Its samples have .cls files; the index is named after this setting of the data all the same.
+# Our samples have .cls files and need no such field, but the index is named after this setting.
 JSON_LABEL = "label"
+JPEG = (".jpeg", ".jpe", ".jfif")  # WebDataset's tools know a JPEG by .jpg
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,20 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes where; `text` is the manifest beside the shards."""
+    """What goes where.
+
+    Attributes:
+        text: the manifest beside the shards.
+        notes: phrases on what is left out.
+    """
 
     shards: list[Shard]
     text: str
+    notes: list[str]
 
     @property
     def size(self) -> int:
-        """Of all shards, in bytes."""
+        """The size of all shards together, in bytes."""
         return sum(shard.size for shard in self.shards)
 
 
@@ -62,7 +69,7 @@ def plan_shards(root: Path, out: Path, shard_size: int, shuffle: bool, seed: int
 
     Args:
         root: holds train/ and val/ with one folder per class.
-        shard_size: most MiB in a shard; a larger image has a shard of its own.
+        shard_size: the largest size of a shard in MiB; a larger image has a shard of its own.
         shuffle: put the samples into the shards in a random order, for tools that read them from end to end.
         seed: of that order.
     """
@@ -76,7 +83,7 @@ def plan_shards(root: Path, out: Path, shard_size: int, shuffle: bool, seed: int
         try:
             sizes = [os.path.getsize(path) for path, _ in images.samples]
         except OSError as error:
-            raise SettingError(f"{error.filename} (data.root) cannot be read: {error.strerror}.") from error
+            raise SettingError(f"{error.filename} (`data.root`) cannot be read: {error.strerror}.") from error
         for (path, _), size in zip(images.samples, sizes, strict=True):
             source.update(f"{split}/{os.path.relpath(path, images.root)} {size}\n".encode(errors="surrogateescape"))
         order = range(len(sizes))
@@ -87,16 +94,16 @@ def plan_shards(root: Path, out: Path, shard_size: int, shuffle: bool, seed: int
         shards += [Shard(split, out / shard_name(split, number), *part) for number, part in enumerate(parts)]
         manifest[split] = {"images": len(samples), "shards": len(parts)}
     manifest |= {"shard_size": shard_size, "shuffle": shuffle, "seed": seed if shuffle else None}
-    return Plan(shards, json.dumps({**manifest, "source": source.hexdigest()}, indent=1) + "\n")
+    return Plan(shards, json.dumps({**manifest, "source": source.hexdigest()}, indent=1) + "\n", sets.notes)
 
 
-def _cut(samples: list[tuple[int, str, int, int]], most: int) -> Iterator[tuple[list, int]]:
-    """Runs of samples whose tar files have at most `most` bytes, and those files' sizes."""
+def _cut(samples: list[tuple[int, str, int, int]], max_size: int) -> Iterator[tuple[list, int]]:
+    """Yield runs of samples whose tar files have at most `max_size` bytes, and those files' sizes."""
     part, blocks = [], 0
     for sample in samples:
-        # Header and content of the image and of its label, in whole blocks.
+        # The image and its label have a header each and come in whole blocks.
         needed = 3 + -(-sample[3] // tarfile.BLOCKSIZE)
-        if part and _tar_size(blocks + needed) > most:
+        if part and _tar_size(blocks + needed) > max_size:
             yield part, _tar_size(blocks)
             part, blocks = [], 0
         part.append(sample)
@@ -105,7 +112,7 @@ def _cut(samples: list[tuple[int, str, int, int]], most: int) -> Iterator[tuple[
 
 
 def _tar_size(blocks: int) -> int:
-    # Two empty blocks are the end; files are padded to whole records.
+    # A tar file ends with two empty blocks, and is padded to whole records.
     return -(-(blocks + 2) * tarfile.BLOCKSIZE // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
@@ -115,8 +122,8 @@ def write_shards(plan: Plan, out: Path, cache: Path, written: Callable[[int], No
     A shard gets its name when it is whole: what is interrupted at any moment goes on from the last whole shard.
 
     Args:
-        cache: for the index, should `out` no longer take it.
-        written: is called with numbers of bytes that add up to those of all shards.
+        cache: folder for the index if `out` cannot hold it.
+        written: called with numbers of bytes that add up to those of all shards.
 
     Raises:
         SettingError: `out` holds other shards or is in use, the disk is full, or an image has changed meanwhile.
@@ -168,12 +175,13 @@ def _write(shard: Shard, written: Callable[[int], None]) -> None:
         for number, path, label, size in shard.samples:
             content = Path(path).read_bytes()
             if len(content) != size:
-                raise SettingError(f"{path} (data.root) has changed while shards were written. Start again.")
-            extension = Path(path).suffix.lower().replace(".jpeg", ".jpg")  # by which WebDataset's tools know a JPEG
+                raise SettingError(f"{path} (`data.root`) has changed while shards were written. Start again.")
+            extension = Path(path).suffix.lower()
+            extension = ".jpg" if extension in JPEG else extension
             _add(tar, f"{number:08d}{extension}", content)
             _add(tar, f"{number:08d}.cls", str(label).encode())
             written(size)
-        # The tar file's own blocks.
+        # What is left are the tar file's own blocks.
         written(shard.size - sum(sample[3] for sample in shard.samples))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
@@ -181,7 +189,7 @@ def _write(shard: Shard, written: Callable[[int], None]) -> None:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    # TarInfo's defaults say nothing of the time or the user: the same images are the same bytes.
+    # TarInfo's defaults hold neither time nor user, so that the same images are always the same bytes.
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))

@@ -9,28 +9,30 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+from soft.data.classes import classes_without
 from soft.data.decoding import open_image
+from soft.data.image_files import left_out
 from soft.data.image_folder import size_notes
 from soft.data.image_sets import ImageSets
 from soft.data.remote_shards import copy_shards, expand_ranges, find_copy, is_glob, without_secrets
 from soft.data.shard_index import ShardIndex, index_shards
-from soft.errors import SettingError
+from soft.errors import SettingError, first_few
 from soft.settings import check_text
 
-# Beside shards that the tool wrote: their classes and counts; under the second name while it writes.
+# The file beside the shards of src/write_shards.py, with their classes and counts; UNFINISHED until all are there.
 MANIFEST, UNFINISHED = "shards.json", "shards.unfinished.json"
 SPLITS = ("train", "val")
-MOST_CLASSES = 1_000_000
+MAX_CLASSES = 1_000_000
 
 
 def shard_name(split: str, number: int) -> str:
-    """File name of a shard that the tool writes."""
+    """Return the file name of a shard that the tool writes."""
     return f"{split}-{number:06d}.tar"
 
 
@@ -52,18 +54,28 @@ class ShardImages(Dataset):
         shard, offset, size = self.shards[entry.shard[index]], int(entry.offset[index]), int(entry.size[index])
         try:
             with open(shard, "rb", buffering=0) as file:
-                # With the header before it, which begins with the name.
+                # The header before the content is read too, because it begins with the file's name.
                 content = os.pread(file.fileno(), tarfile.BLOCKSIZE + size, offset - tarfile.BLOCKSIZE)
         except OSError as error:
-            raise SettingError(f"{shard} (data.root) cannot be read any more: {error.strerror}.") from error
+            # Raised in a loader process, from which only the text arrives; it names no setting.
+            raise SettingError(f"{shard} cannot be read any more: {error.strerror}.") from error
         name = content[: tarfile.LENGTH_NAME].partition(b"\0")[0].decode(errors="replace")
         return open_image(io.BytesIO(content[tarfile.BLOCKSIZE :]), f"{shard}/{name}"), int(entry.label[index])
 
 
-def copy_remote_shards(root: Path | str, train_shards: str, val_shards: str, cache: str, **_: object) -> None:
+def copy_remote_shards(
+    root: Path | str,
+    train_shards: str,
+    val_shards: str,
+    cache: str,
+    train: bool = True,
+    split: str | None = None,
+    **_: object,
+) -> None:
     """Copy the shards that `imagenet_shards` reads with these arguments, if `root` is a URL."""
     if not isinstance(root, Path):
-        copy_shards(root, [train_shards, val_shards], [MANIFEST, UNFINISHED], Path(cache).expanduser())
+        parts = _parts(train_shards, val_shards, train, split)
+        copy_shards(root, [part.pattern for part in parts.values()], [MANIFEST, UNFINISHED], Path(cache).expanduser())
 
 
 def imagenet_shards(
@@ -73,6 +85,8 @@ def imagenet_shards(
     json_label: str,
     cache: str,
     expected: dict[str, int] | None = None,
+    train: bool = True,
+    split: str | None = None,
 ) -> ImageSets:
     """Read the shards' indices, and make them if they are new; classes and images are counted, not assumed.
 
@@ -83,6 +97,9 @@ def imagenet_shards(
         json_label: the field of a sample's .json that holds its label, for samples without a .cls file.
         cache: folder for copies, and for the index of shards in a folder that cannot be written.
         expected: the full data set's numbers of `classes`, `train` and `val` images; others give a note.
+        train: read the training shards too.
+        split: what is evaluated: None or val for `val_shards`, train for `train_shards`; test for test-*.tar, and
+            likewise for any other name.
 
     Raises:
         SettingError: shards are missing, damaged or incomplete, or a sample has no label.
@@ -90,57 +107,89 @@ def imagenet_shards(
     for name, value in dict(
         train_shards=train_shards, val_shards=val_shards, json_label=json_label, cache=cache
     ).items():
-        check_text(f"data.{name}", value)
+        check_text(f"`data.{name}`", value)
+    parts = _parts(train_shards, val_shards, train, split)
     cache_folder = Path(cache).expanduser()
-    patterns = dict(zip(SPLITS, (train_shards, val_shards), strict=True))
+    folder = _local_folder(root, parts, cache_folder)
+    manifest = _read_manifest(folder)
+    notes, sets = [], {}
+    for key, part in parts.items():
+        shards = _find(folder, part)
+        index = index_shards(shards, json_label, cache_folder)
+        notes += left_out(index.left_out, f"samples of {part.pattern}")
+        if not len(index):
+            raise SettingError(f"The shards {part.pattern} in {folder} ({part.setting}) hold no images.")
+        if manifest and part.written:
+            notes += _check_complete(manifest[part.written], part, shards, len(index))
+        sets[key] = ShardImages(shards, index)
+    names = manifest["classes"] if manifest else _number_classes(sets)
+    for key, images in sets.items():
+        if (last := int(images.index.label.max())) >= len(names):
+            raise SettingError(
+                f"The shards {parts[key].pattern} in {folder} (`data.root`) hold label {last}, but {MANIFEST} there "
+                f"names {len(names)} classes."
+            )
+    notes += _class_notes(sets, names)
+    sizes = {"classes": len(names), "train": len(sets["train"]) if train else None}
+    sizes["val"] = len(sets["val"]) if parts["val"].written == "val" else None
+    return ImageSets(sets.get("train"), sets["val"], names, notes + size_notes(expected, sizes))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Shards that are read together.
+
+    Attributes:
+        pattern: of their file names.
+        setting: the argument that says so, for messages.
+        written: the split that the tool writes under these names, if it is one.
+    """
+
+    pattern: str
+    setting: str
+    written: str | None
+
+
+def _parts(train_shards: str, val_shards: str, train: bool, split: str | None) -> dict[str, _Part]:
+    """Return what to train on, if that is wanted, and what to evaluate on: `train` and `val`."""
+    known = {
+        "train": _Part(train_shards, f"`data.train_shards`={train_shards}", "train"),
+        "val": _Part(val_shards, f"`data.val_shards`={val_shards}", "val"),
+    }
+    name = "val" if split in (None, "validation") else split
+    evaluated = known.get(name) or _Part(f"{name}-*.tar", f"`data.split`={name}", None)
+    return ({"train": known["train"]} if train else {}) | {"val": evaluated}
+
+
+def _local_folder(root: Path | str, parts: dict[str, _Part], cache: Path) -> Path:
     if not isinstance(root, Path):
-        copy = find_copy(root, [train_shards, val_shards], cache_folder)
+        copy = find_copy(root, [part.pattern for part in parts.values()], cache)
         if copy is None:
             raise SettingError(
-                f"{without_secrets(root)} (data.root) is not in data.cache={cache} yet; a launch copies it to there."
+                f"{without_secrets(root)} (`data.root`) is not in `data.cache`={cache} yet; a launch copies it there."
             )
         root = copy
     if not root.is_dir():
         raise SettingError(
-            f"data.root={root} is not a folder. Set data.root or $IMAGENET_SHARDS to that of the shards."
+            f"`data.root`={root} is not a folder. Set `data.root` to that of the shards (data=imagenet_wds takes it "
+            "from $IMAGENET_SHARDS)."
         )
     if (root / UNFINISHED).exists():
         raise SettingError(
-            f"data.root={root} is incomplete: its writing was interrupted. Run src/write_shards.py again."
+            f"`data.root`={root} is incomplete: its writing was interrupted. Run src/write_shards.py again."
         )
-    manifest = _read_manifest(root)
-    notes, sets = [], {}
-    for split, pattern in patterns.items():
-        shards = _find(root, pattern, split)
-        index = index_shards(shards, json_label, cache_folder)
-        if not len(index):
-            raise SettingError(f"The shards {pattern} in {root} (data.{split}_shards) hold no images.")
-        if manifest:
-            notes += _check_complete(manifest[split], split, pattern, shards, len(index))
-        sets[split] = ShardImages(shards, index)
-    labels = {split: np.unique(images.index.label) for split, images in sets.items()}
-    names = manifest["classes"] if manifest else _number_classes(labels, notes)
-    for split in SPLITS:
-        if labels[split][-1] >= len(names):
-            raise SettingError(
-                f"The {split} shards in {root} (data.root) hold label {labels[split][-1]}, but {MANIFEST} there names "
-                f"{len(names)} classes."
-            )
-    notes += size_notes(len(names), len(sets["train"]), len(sets["val"]), expected)
-    return ImageSets(sets["train"], sets["val"], names, notes)
+    return root
 
 
-def _find(root: Path, pattern: str, split: str) -> list[Path]:
+def _find(root: Path, part: _Part) -> list[Path]:
     names: list[str] = []
-    for name in expand_ranges(pattern):
+    for name in expand_ranges(part.pattern):
         found = sorted(glob.glob(name, root_dir=root)) if is_glob(name) else [name]
         names += [each for each in found if (root / each).is_file()]
         if not found or (not is_glob(name) and found[0] not in names):
             there = sorted(path.name for path in root.glob("*.tar")) or ["no .tar file"]
             shown = there if len(there) <= 3 else [there[0], "...", there[-1]]
-            raise SettingError(
-                f"data.root={root} has no {name} (data.{split}_shards={pattern}); it holds {', '.join(shown)}."
-            )
+            raise SettingError(f"`data.root`={root} has no {name} ({part.setting}); it holds {', '.join(shown)}.")
     return [root / name for name in dict.fromkeys(names)]
 
 
@@ -152,37 +201,42 @@ def _read_manifest(root: Path) -> dict | None:
     except FileNotFoundError:
         return None
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise SettingError(f"{root / MANIFEST} (data.root) is damaged: {error!r}. Write the shards again.") from error
+        raise SettingError(f"{root / MANIFEST} (`data.root`) is damaged: {error!r}. Write the shards again.") from error
     return {"classes": names, **counts}
 
 
-def _check_complete(written: dict[str, int], split: str, pattern: str, shards: list[Path], images: int) -> list[str]:
-    """A note if the pattern asks for a part of what was written; an error if something of what it asks for is gone."""
-    asked = expand_ranges(pattern)
-    names = [shard_name(split, number) for number in range(written["shards"])]
+def _check_complete(written: dict[str, int], part: _Part, shards: list[Path], images: int) -> list[str]:
+    """Return a note if a part of what was written is asked for; raise if something of what is asked for is gone."""
+    asked = expand_ranges(part.pattern)
+    names = [shard_name(part.written, number) for number in range(written["shards"])]
     found = {shard.name for shard in shards}
     missing = [name for name in names if name not in found and any(fnmatch.fnmatch(name, each) for each in asked)]
     if missing:
         raise SettingError(
-            f"{shards[0].parent} (data.root) lacks {len(missing)} of the {len(names)} {split} shards that were "
-            f"written, such as {missing[0]}."
+            f"{shards[0].parent} (`data.root`) lacks {len(missing)} of the {len(names)} {part.written} shards that "
+            f"were written, such as {missing[0]}."
         )
     if found != set(names):
-        return [f"{len(found)} {split} shards are read, {len(names)} were written"]
+        return [f"{len(found)} {part.written} shards are read, {len(names)} were written"]
     if images != written["images"]:
         raise SettingError(
-            f"The {split} shards in {shards[0].parent} (data.root) hold {images} images, but {written['images']} were "
-            "written. Write them again."
+            f"The {part.written} shards in {shards[0].parent} (`data.root`) hold {images} images, but "
+            f"{written['images']} were written. Write them again."
         )
     return []
 
 
-def _number_classes(labels: dict[str, np.ndarray], notes: list[str]) -> list[str]:
-    classes = int(max(labels[split][-1] for split in SPLITS)) + 1
-    if classes > MOST_CLASSES:
-        raise SettingError(f"The shards' labels go up to {classes - 1}; class numbers are meant (data.json_label).")
-    empty = classes - len(labels["train"])
-    if empty:
-        first = int(np.setdiff1d(np.arange(classes), labels["train"])[0])
-        notes.append(f"{empty} of the classes 0 to {classes - 1} have no training image, such as {first}")
+def _number_classes(sets: dict[str, ShardImages]) -> list[str]:
+    classes = max(int(images.index.label.max()) for images in sets.values()) + 1
+    if classes > MAX_CLASSES:
+        raise SettingError(f"The shards' labels go up to {classes - 1}; class numbers are meant (`data.json_label`).")
     return [str(label) for label in range(classes)]
+
+
+def _class_notes(sets: dict[str, ShardImages], names: list[str]) -> list[str]:
+    """Return notes on classes without images. No error, because a few of many shards may be meant as a try."""
+    notes = []
+    for key, kind in (("train", "training"), ("val", "validation")):
+        if key in sets and (missing := classes_without(sets[key].index.label, names)):
+            notes.append(f"{len(missing)} of {len(names)} classes have no {kind} image: {first_few(missing)}")
+    return notes

@@ -23,14 +23,14 @@ Transform = Callable[[Image.Image], Tensor]
 
 
 def train_transform(augment: Augmentation, img_size: int | tuple[int, int], mean: tuple[float, ...]) -> Transform:
-    """The transform of a training image of any size, opened or in memory -> uint8 tensor (3, H, W).
+    """Return the transform of a training image of any size, opened or in memory, into a uint8 tensor (3, H, W).
 
     It draws from Python's, NumPy's and PyTorch's global generators.
 
     Args:
-        augment: the recipe. Where it keeps images as they are, they are resized and cropped at the centre.
+        augment: the recipe. If it keeps images as they are, they are resized and cropped at the centre.
         img_size: pixels, an integer or (height, width).
-        mean: per RGB channel, for pixel values between 0 and 1; what RandAugment moves an image aside leaves free.
+        mean: per RGB channel, for pixel values between 0 and 1; it fills what RandAugment's shifts leave free.
     """
     if augment.keeps_images:
         interpolation = "bicubic" if augment.interpolation == "random" else augment.interpolation
@@ -39,7 +39,7 @@ def train_transform(augment: Augmentation, img_size: int | tuple[int, int], mean
 
 
 class TrainTransform:
-    """timm's random crop, flip and colours; the crop is drawn first, and no more is decoded than it needs."""
+    """timm's random crop, flip and colours. The crop is drawn first, and only what it needs is decoded."""
 
     def __init__(self, augment: Augmentation, img_size: int | tuple[int, int], mean: tuple[float, ...]):
         self.augment = augment
@@ -78,7 +78,7 @@ class TrainTransform:
 
 
 class EvalTransform:
-    """The transform of an evaluation image of any size, opened or in memory -> uint8 tensor (3, H, W).
+    """The transform of an evaluation image of any size, opened or in memory, into a uint8 tensor (3, H, W).
 
     The short side is resized to floor(img_size / crop_pct) and the centre is cropped, as timm does. Values are within
     one grey level of Pillow's in the mean.
@@ -104,9 +104,9 @@ class EvalTransform:
 
 
 def allow_zero_bits(steps: list[Callable]) -> None:
-    """Let the strongest posterize of any RandAugment in `steps` keep 0 bits, a black image.
+    """Let the strongest posterize of any RandAugment in `steps` keep 0 bits, which gives a black image.
 
-    It did so before Pillow 13 refused it.
+    Pillow did so itself before version 13, which refuses it.
     """
     for step in steps:
         for op in step.ops if isinstance(step, RandAugment) else ():

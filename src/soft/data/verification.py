@@ -1,4 +1,4 @@
-"""Reading every image once, before a run pays for it."""
+"""Reads every image of a data set once, before a run pays for what is wrong with one."""
 
 from collections.abc import Iterator, Sized
 
@@ -9,10 +9,13 @@ from soft.data.transforms import EvalTransform
 
 
 def find_bad_images(images: Dataset | Sized, num_workers: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """Decode all images in `num_workers` processes, and yield (images done, what is wrong with the bad ones by name).
+    """Decode all images in `num_workers` processes.
 
     Args:
-        images: one of `soft.data.image_sets.ImageSets`.
+        images: `train` or `val` of `soft.data.image_sets.ImageSets`.
+
+    Yields:
+        (number of images done, what is wrong with the bad ones among them by name).
     """
     tiny = EvalTransform(img_size=8, crop_pct=1.0, interpolation="bilinear")
     readable = TransformedImages(images, tiny, seed=0)

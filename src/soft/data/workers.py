@@ -1,7 +1,7 @@
 """Loader processes that die take a run with them; this says what happened to them.
 
-PyTorch notices the death wherever the training process is at that moment, in the middle of an optimiser step too, and
-reports it in an error of that place. What the weights then hold is not a state of the training.
+PyTorch notices the death wherever the training process is at that moment, even in the middle of an optimiser step, and
+raises an error there. The weights are then not those of any step, so the run cannot simply go on.
 """
 
 import os
@@ -27,9 +27,10 @@ OURS = re.compile(r"^(?:\w+\.)*SettingError: (.+)\Z", re.MULTILINE | re.DOTALL)
 
 
 def outlive_sigterm(worker: int) -> None:
-    """For DataLoader's `worker_init_fn`: on SIGTERM to the whole process group, serve the last step and checkpoint.
+    """Let a loader process serve the last step and checkpoint after SIGTERM to the whole process group.
 
-    The training process ends its workers when it ends; one that it has lost goes by itself after LIFE.
+    This is a DataLoader's `worker_init_fn`. The training process ends its workers when it ends; a worker that it has
+    lost ends by itself LIFE seconds later.
     """
 
     def leave_later(*_: object) -> None:
@@ -42,7 +43,7 @@ def outlive_sigterm(worker: int) -> None:
 
 @contextmanager
 def explained_worker_errors(checkpoints: Path | None = None) -> Iterator[None]:
-    """Turns the error that a loader process leaves in the block into one that says what happened and what to do.
+    """Turn the error that a loader process leaves in the block into one that says what happened and what to do.
 
     Args:
         checkpoints: the folder whose newest checkpoint is named as the place to go on from.
@@ -62,36 +63,36 @@ def explained_worker_errors(checkpoints: Path | None = None) -> Iterator[None]:
 
 
 def describe(error: BaseException | None) -> str | None:
-    """What happened to a loader process, or None if `error` does not come from one."""
-    # The first cause first: it knows most.
+    """Return what happened to a loader process, or None if `error` does not come from one."""
+    # The first cause comes first, because it knows most.
     text = "\n".join(map(str, reversed(list(_chain(error)))))
     if PLACE not in text:
         return None
     if ours := OURS.search(str(error)):
         return ours[1].strip()
     signalled = SIGNALLED.search(text)
-    who, signal = (f"A loader process (pid {signalled[1]})", signalled[2].strip()) if signalled else ("", "")
-    if signal == "Bus error":
+    who, ending = (f"A loader process (pid {signalled[1]})", signalled[2].strip()) if signalled else ("", "")
+    if ending == "Bus error":
         return f"{who} had a bus error (SIGBUS), most likely because shared memory was full. {_room_for_batches()}"
     if "shared memory" in text or "</torch_" in text:  # the name of a file there
         return f"A loader process found shared memory full. {_room_for_batches()}"
-    if signal == "Killed":
+    if ending == "Killed":
         return (
-            f"{who} was killed by the system (SIGKILL), most likely because memory ran out. Lower data.num_workers or "
-            "data.batch_size, or give the job more memory."
+            f"{who} was killed by the system (SIGKILL), most likely because memory ran out. Lower `data.num_workers` "
+            "or `data.batch_size`, or give the job more memory."
         )
-    if signal:
-        return f"{who} was ended by a signal: {signal}. If it happens again, data.num_workers=0 shows where."
+    if ending:
+        return f"{who} was ended by a signal: {ending}. If it happens again, `data.num_workers`=0 shows where."
     if "MemoryError" in text:
-        return "A loader process could get no more memory. Lower data.num_workers or data.batch_size."
+        return "A loader process could get no more memory. Lower `data.num_workers` or `data.batch_size`."
     if exited := EXITED.search(text):
         code = f" with exit code {exited[2]}" if exited[2] else ""
-        return f"A loader process (pid {exited[1]}) ended{code} and no word. data.num_workers=0 shows where."
+        return f"A loader process (pid {exited[1]}) ended{code} and no word. `data.num_workers`=0 shows where."
     return None
 
 
 def _belated(error: BaseException) -> BaseException | None:
-    """What PyTorch says when a process is dead, where `error` is but the connection that broke while it died."""
+    """Return what PyTorch says of a dead process, if `error` is only about the connection that broke as it died."""
     if isinstance(error, (ConnectionError, EOFError, FileNotFoundError)):
         try:
             time.sleep(GRACE)
@@ -112,6 +113,6 @@ def _room_for_batches() -> str:
     except OSError:
         size = "a size that cannot be read"
     return (
-        f"Batches go through {SHARED_MEMORY}, which has {size}: enlarge it (docker run --shm-size=8g, for example) or "
-        "lower data.num_workers, of which 0 needs none."
+        f"Batches go through {SHARED_MEMORY}, which has {size}: enlarge it (docker run --shm-size=8g, for example), "
+        "lower `data.num_workers`, or set `data.num_workers`=0, which uses no shared memory."
     )

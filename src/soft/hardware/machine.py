@@ -1,5 +1,6 @@
 """The machine and the software that figures were measured on."""
 
+import gc
 import os
 import platform
 import shutil
@@ -16,7 +17,8 @@ def describe_machine(device: torch.device) -> dict[str, object]:
     Returns:
         `device` (the GPU's name, or the processor's for any other device), `machine` (processor and number of cores),
         `threads` of PyTorch, the versions of Python, PyTorch, Lightning and timm, and the git `commit` of this code
-        (`-dirty` marks local changes; None outside a checkout).
+        (`-dirty` marks local changes; None outside a checkout), and the
+        settings of the process: `openmp_spin` (GOMP_SPINCOUNT) and `gc_threshold`.
     """
     processor = _processor()
     return {
@@ -26,6 +28,8 @@ def describe_machine(device: torch.device) -> dict[str, object]:
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "lightning", "timm")},
         "commit": _commit(),
+        "openmp_spin": os.environ.get("GOMP_SPINCOUNT"),
+        "gc_threshold": gc.get_threshold()[0],
     }
 
 

@@ -133,10 +133,10 @@ def check_same_recipe(recipe: Mapping[str, object]) -> None:
     recipes = _gather(json.loads(text))
     first, second = (dict(flatten(recipes[rank])) for rank in (0, other))
     keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
-    shown = first_few(f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys)
+    shown = [f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys]
     raise SettingError(
-        f"Ranks 0 and {other} would not train the same: they differ in {shown}. Start every rank with the same "
-        "settings."
+        f"Ranks 0 and {other} would not train the same: they differ in {first_few(shown)}. Start every rank with the "
+        "same settings."
     )
 
 

@@ -222,11 +222,11 @@ def _read_data(
                 Finding("missing", f"{datamodule.dataset} is not below data.root={root} yet; a launch fetches it.")
             )
         else:
-            findings.append(Finding("error" if here else "missing", str(error)))
+            findings.append(Finding("error" if here else "missing", error.as_settings()))
         expected = settings.get("expected") or {}
         classes = settings["num_classes"] or expected.get("classes")
         if classes is None:
-            raise SettingError(f"{error} Set data.num_classes for a preflight without the data.") from error
+            raise SettingError(f"{error.message} Set data.num_classes for a preflight without the data.") from error
         return classes, expected.get("train"), expected.get("val")
     return datamodule.num_classes, datamodule.train_size, datamodule.val_size
 

@@ -60,21 +60,23 @@ def print_preflight(plan: Plan, path: Path, mask: Callable[[str], str] = str) ->
                 console.print(part, soft_wrap=isinstance(part, Text))
 
 
-def _common_rows(plan: Plan) -> dict[str, str]:
+def _common_rows(plan: Plan, full: bool = False) -> dict[str, str]:
     layout, (height, width) = plan.layout, plan.img_size
     if plan.train_images is None:
         images = "size unknown"
     else:
         images = f"{plan.train_images:,} training and {plan.val_images:,} validation images"
     length = f"{plan.epochs} epochs"
+    if plan.steps is not None:
+        length += f" x {plan.steps_per_epoch:,} steps, {plan.steps:,} in all" if full else f", {plan.steps:,} steps"
     return {
         "model": f"{plan.model}, {plan.params / 1e6:.2f} M parameters, {plan.macs / 1e9:.3g} GFLOPs (multiply-adds) "
         "per image",
         "data": f"{plan.data}, {images}, {plan.num_classes} classes, {height}x{width} px",
         "batch": f"{layout.global_batch} = {layout.devices} {plan.hardware.accelerator} x {layout.per_device} "
-        f"per device x {layout.accumulate} accumulated, {plan.precision}",
+        f"{'images' if full else 'per device'} x {layout.accumulate} accumulated, {plan.precision}",
         "learning rate": f"{plan.lr_scaled:.3g} (base {plan.lr:.3g} at batch {REFERENCE_BATCH})",
-        "length": length if plan.steps is None else f"{length}, {plan.steps:,} steps",
+        "length": length,
         "memory": _memory(plan.resources),
     }
 
@@ -89,7 +91,7 @@ def _parts(plan: Plan, mask: Callable[[str], str]) -> Iterator[RenderableType]:
 
 
 def _preflight_rows(plan: Plan) -> Iterator[tuple[str, str]]:
-    rows, hardware, resources = _common_rows(plan), plan.hardware, plan.resources
+    rows, hardware, resources = _common_rows(plan, full=True), plan.hardware, plan.resources
     for name, value in rows.items():
         if name == "batch":
             nodes = f"{hardware.nodes} nodes x " if hardware.nodes > 1 else ""

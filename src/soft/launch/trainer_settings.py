@@ -1,4 +1,4 @@
-"""Checks of what a recipe says about its trainer and callbacks, before anything is built."""
+"""Checks the settings of a recipe's trainer and callbacks before anything is built."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from soft.runs.metrics import check_monitored, resolve_mode
 from soft.settings import check_choice, check_flag, check_number, check_whole
 
 PROFILERS = ("simple", "advanced", "pytorch")
-# All of them give every rank the whole gradient, by which it decides to skip a step.
+# With each of these strategies every rank gets the whole gradient, which it needs to decide whether to skip a step.
 STRATEGIES = ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_find_unused_parameters_true", "single_device")
 _FLAGS = ("sync_batchnorm", "channels_last", "enable_model_summary", "oversubscribe")
 _WHOLE = {
@@ -20,10 +20,10 @@ _WHOLE = {
 
 
 def check_trainer_settings(settings: Mapping[str, object]) -> None:
-    """Refuse values of the group `trainer` that Lightning would refuse later, or take for something else.
+    """Refuse settings of the group `trainer` that Lightning would refuse later, or would understand differently.
 
     Raises:
-        SettingError: names the first of them.
+        SettingError: a setting does not fit; the message names the first one.
     """
     for name in _FLAGS:
         if name in settings:
@@ -46,10 +46,10 @@ def check_trainer_settings(settings: Mapping[str, object]) -> None:
 
 
 def check_callbacks(recipe: Mapping[str, object]) -> None:
-    """Refuse a monitored metric that the run does not log, or whose best is the other way round.
+    """Refuse a monitored metric that the run does not log, or a `mode` that contradicts the metric.
 
     Raises:
-        SettingError: names the metric or the direction.
+        SettingError: the metric or its `mode` does not fit; the message names it.
     """
     ema = recipe["ema"]
     for name, settings in recipe["callbacks"].items():
@@ -68,7 +68,7 @@ def check_callbacks(recipe: Mapping[str, object]) -> None:
 
 
 def _check_limit(name: str, value: object) -> None:
-    """Refuse all but null, a number of batches from 1, and a share above 0 and up to 1."""
+    """Refuse everything but None, a number of batches from 1, or a share above 0 and up to 1."""
     if value is None:
         return
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1

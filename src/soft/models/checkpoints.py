@@ -31,6 +31,8 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
     Raises:
         SettingError: there is no such file, it cannot be read, or there are no weights in it.
     """
+    if not str(path):
+        raise SettingError("The path of the checkpoint is empty.")
     path = Path(path).expanduser()
     if not path.is_file():
         raise SettingError(f"There is no checkpoint file {path}{_about_folder(path)}")

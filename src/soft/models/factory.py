@@ -80,6 +80,7 @@ def create_from_checkpoint(
     weights: str = "ema",
     num_classes: int | None = None,
     img_size: int | tuple[int, int] | None = None,
+    reset_head: bool = False,
 ) -> SoftTransformer:
     """Return the model that a checkpoint holds, with its weights, class names and preprocessing.
 
@@ -89,6 +90,7 @@ def create_from_checkpoint(
         weights: `ema` for the moving average where there is one, else `raw`.
         num_classes: width of the classifier; None for the file's. Another number gives a new classifier.
         img_size: pixels, or (height, width); None for the size of training. Another size resizes the weights.
+        reset_head: give the model a new classifier, even if the file's has as many classes.
 
     Raises:
         SettingError: the file cannot be read, does not say which model it holds, or does not fit `config`.
@@ -97,7 +99,7 @@ def create_from_checkpoint(
     config = config or (metadata and metadata.model)
     if not config:
         raise SettingError(f"{path} does not say which model it holds; add model=soft_tiny, for example.")
-    return _create(state_dict, metadata, config, num_classes, img_size)
+    return _create(state_dict, metadata, config, num_classes, img_size, reset_head)
 
 
 def load_model(
@@ -151,16 +153,20 @@ def _create(
     config: Mapping[str, object],
     num_classes: int | None,
     img_size: int | tuple[int, int] | None,
+    reset_head: bool = False,
 ) -> SoftTransformer:
     trained_size = metadata.img_size if metadata else None
     size = img_size or trained_size
     classes = len(state_dict["head.weight"]) if "head.weight" in state_dict else 0
     num_classes = classes if num_classes is None else num_classes
+    new_head = reset_head or num_classes != classes
     model = create_from_config(config, num_classes, size)
-    load_weights(model, state_dict, reset_head=num_classes != classes, img_size=trained_size)
-    if num_classes != classes:
+    load_weights(model, state_dict, reset_head=new_head, img_size=trained_size)
+    facts = replace(metadata or Metadata(), img_size=size and to_2tuple(size))
+    if new_head:
         log.warning("The classifier of %d classes is new; the one in the file has %d.", num_classes, classes)
-    attach_metadata(model, replace(metadata or Metadata(), img_size=size and to_2tuple(size)))
+        facts = replace(facts, class_names=None)
+    attach_metadata(model, facts)
     return model
 
 

@@ -8,7 +8,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from soft.attention.eager import is_eager
+from soft.attention.fast.eager import is_eager
 
 # Number of hidden values that a CPU works on at a time, so few that its cache holds them from one step to the next.
 CHUNK = 2**19

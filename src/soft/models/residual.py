@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from soft.attention.eager import is_eager
+from soft.attention.fast.eager import is_eager
 
 
 def add_and_normalise(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> Tensor:

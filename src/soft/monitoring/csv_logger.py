@@ -11,7 +11,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from soft.runs.position import Position
-from soft.runs.writing import explain_full_disk, replace_text
+from soft.writing import explain_full_disk, replace_text
 
 
 class CsvLogger(CSVLogger):

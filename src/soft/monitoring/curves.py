@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from soft.runs.result import read_metrics
-from soft.runs.writing import explain_full_disk
+from soft.writing import replace_file
 
 
 class Curves(Callback):
@@ -32,8 +32,7 @@ class Curves(Callback):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()
-            with explain_full_disk(self.folder / "curves.png"):
-                draw_curves(self.folder / "metrics.csv", self.folder / "curves.png")
+            draw_curves(self.folder / "metrics.csv", self.folder / "curves.png")
             self._drawn = time.monotonic()
 
 
@@ -80,7 +79,5 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
-    partial = picture.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=150)
-    partial.replace(picture)
+    replace_file(picture, lambda file: figure.savefig(file, format="png", dpi=150))
     return True

@@ -12,6 +12,7 @@ from timm.layers import to_2tuple
 from soft.monitoring.console import print_rows
 from soft.runs.folder import from_here
 from soft.training.evaluator import ImageEvaluator
+from soft.writing import replace_text
 
 
 def describe_evaluation(
@@ -45,7 +46,7 @@ def describe_evaluation(
 def write_evaluation(result: Mapping[str, object], folder: str) -> None:
     """Write evaluation.json into `folder`, and print the same for a person."""
     path = Path(folder) / "evaluation.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    replace_text(path, json.dumps(result, indent=2) + "\n")
     height, width = result["img_size"]
     speed = result["images_per_second"]  # a single batch is not timed
     rows = {

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from soft.runs.metrics import resolve_mode
-from soft.runs.writing import link_file
+from soft.writing import link_file
 
 
 class BestCheckpoint(ModelCheckpoint):

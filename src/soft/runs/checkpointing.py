@@ -13,8 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from soft.errors import SettingError
 from soft.runs.position import current_position
 from soft.runs.signals import SIGNALS, stopped_by
-from soft.runs.writing import link_file, replace_file
 from soft.settings import check_number, check_whole
+from soft.writing import link_file, replace_file
 
 # What a rank can ask for between two steps. A rank with a signal asks for STOP plus the signal's number, and the
 # largest request of all ranks is followed.

@@ -14,7 +14,7 @@ from pathlib import Path
 from soft.errors import SettingError
 from soft.runs.identity import FORMAT, identity, same_run
 from soft.runs.signals import slurm_job
-from soft.runs.writing import replace_text
+from soft.writing import replace_text
 
 log = logging.getLogger(__name__)
 

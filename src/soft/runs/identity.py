@@ -78,7 +78,7 @@ def identity(recipe: Mapping[str, object], varied: Iterable[str] = ()) -> dict[s
     return {
         key: value.removeprefix(folder) if isinstance(value, str) and folder else value
         for key, value in flatten(recipe)
-        if counts(key)
+        if value is not None and counts(key)  # null is the same as a setting that an older version did not have
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 from soft.runs.folder import RESULT
-from soft.runs.writing import replace_text
+from soft.writing import replace_text
 
 
 @rank_zero_only

@@ -27,7 +27,7 @@ from soft.runs.folder import (
 from soft.runs.identity import LAYOUT, MACHINE, differences
 from soft.runs.position import Position, read_position
 from soft.runs.signals import SIGNALS, Stopped
-from soft.runs.writing import link_file, replace_text
+from soft.writing import link_file, replace_text
 
 log = logging.getLogger(__name__)
 

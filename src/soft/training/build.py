@@ -1,40 +1,48 @@
-"""Builds the module that a recipe trains."""
+"""What is trained, from a recipe or from the checkpoint of one, and what a checkpoint says of its weights."""
 
 from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from timm.layers import to_2tuple
 
 from soft.data.augmentation import Augmentation
+from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
-from soft.models.factory import create_from_config
+from soft.models.factory import create_from_config, describe_model
+from soft.models.metadata import Metadata
 from soft.training.length import Length
-from soft.training.module import ImageClassifier
 
-_SIDE_NODES = ("recipe",)  # a node in which older recipes keep values for other groups
+_METADATA = ("dataset", "class_names", "img_size", "mean", "std", "crop_pct", "interpolation")
 
 
 def build_module(
+    module_class: type[LightningModule],
     recipe: Mapping[str, object],
     augment: Augmentation,
     img_size: int | tuple[int, int],
     num_classes: int,
     layout: BatchLayout,
     length: Length | None,
-) -> ImageClassifier:
-    """Build the module that a recipe trains.
+) -> LightningModule:
+    """Return the module that a recipe trains.
 
     Args:
+        module_class: `ImageClassifier`, or a class that takes the same arguments.
         recipe: the resolved configuration, in plain containers: its groups `model`, `optimizer`, `schedule`, `ema` and
             `trainer`, its `seed` and `max_nonfinite_steps`.
-        augment: augmentation of the training images.
+        augment: what happens to training images.
         img_size: pixels, or (height, width).
         layout: how the global batch lies over devices and accumulated passes.
         length: of the training; None where it is not known, because the data is not here.
     """
+    # Older recipes keep values for other groups in these.
     optimizer, schedule = (
-        {key: value for key, value in recipe[group].items() if key not in _SIDE_NODES}
-        for group in ("optimizer", "schedule")
+        {key: value for key, value in recipe[group].items() if key != "recipe"} for group in ("optimizer", "schedule")
     )
     ema, trainer = recipe["ema"], recipe["trainer"]
-    return ImageClassifier(
+    return module_class(
         create_from_config(recipe["model"], num_classes, img_size),
         augment,
         optimizer,
@@ -52,3 +60,34 @@ def build_module(
         channels_last=trainer["channels_last"],
         steps=length.steps if length else None,
     )
+
+
+def load_module(module_class: type[LightningModule], path: str | Path) -> LightningModule:
+    """Return the module that wrote a checkpoint, in evaluation mode, with its weights and their average.
+
+    Raises:
+        SettingError: the file cannot be read, or was not written by a training.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        recipe, weights = checkpoint["recipe"], checkpoint["state_dict"]
+        augment = {key: value for key, value in recipe["augment"].items() if not key.startswith("_")}
+        layout = BatchLayout(**checkpoint["position"]["layout"])
+        data, classes = recipe["data"], len(weights["model.head.weight"])
+    except Exception as error:  # arbitrary bytes can raise anything
+        raise SettingError(f"{path} is not a checkpoint of a training ({type(error).__name__}: {error}).") from error
+    module = build_module(module_class, recipe, Augmentation(**augment), data["img_size"], classes, layout, None)
+    module.load_state_dict(weights)
+    return module.eval()
+
+
+def describe_weights(module: LightningModule, datamodule: LightningDataModule | None) -> dict[str, object]:
+    """Return the model's arguments, the names of its classes and the preprocessing of its images, in plain containers.
+
+    A checkpoint keeps them, see `soft.models.metadata`.
+    """
+    known = {name: value for name in _METADATA if (value := getattr(datamodule, name, None)) is not None}
+    if "img_size" in known:
+        known["img_size"] = to_2tuple(known["img_size"])
+    model = (module.recipe or {}).get("model") or describe_model(module.model)
+    return Metadata(model=model, **known).to_dict()

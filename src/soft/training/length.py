@@ -1,4 +1,4 @@
-"""How long a training is: its epochs and optimiser steps, as the settings shorten them."""
+"""Works out the length of a training: its epochs and optimiser steps, which settings can shorten."""
 
 import math
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ class Length:
 
     Attributes:
         epochs: passes over the data.
-        steps_per_epoch: optimiser steps in each of them.
-        steps: optimiser steps in all.
-        planned: optimiser steps of the schedule as it is set.
+        steps_per_epoch: optimiser steps in an epoch.
+        steps: optimiser steps of the whole training.
+        planned: optimiser steps for which the schedule is written.
     """
 
     epochs: int
@@ -26,7 +26,7 @@ class Length:
 
     @property
     def note(self) -> str | None:
-        """Return a sentence where the schedule is fitted to a training of another length; None elsewhere."""
+        """Return a sentence if the schedule is fitted to a training of another length than planned, else None."""
         if self.steps == self.planned:
             return None
         return (
@@ -41,8 +41,10 @@ def training_length(
     """Return the length of a training.
 
     Args:
-        settings: of the group `trainer`: `max_epochs`, `max_steps` and `limit_train_batches`.
-        schedule_epochs: for how many epochs the schedule is written.
+        train_images: number of training images.
+        layout: how the global batch lies over devices and accumulated passes.
+        settings: the group `trainer`, of which `max_epochs`, `max_steps` and `limit_train_batches` are used.
+        schedule_epochs: number of epochs for which the schedule is written.
 
     Raises:
         SettingError: an epoch would have no step.
@@ -58,7 +60,7 @@ def training_length(
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)  # as Lightning counts
         if batches < 1:
             raise SettingError(
-                f"trainer.limit_train_batches={limit} leaves no batch of {whole * layout.accumulate}; raise it."
+                f"trainer.limit_train_batches={limit} leaves none of {whole * layout.accumulate} batches; raise it."
             )
     per_epoch = math.ceil(batches / layout.accumulate)
     epochs, max_steps = settings["max_epochs"], settings.get("max_steps", -1)

@@ -5,19 +5,20 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from soft.data.augmentation import Augmentation
-from soft.data.mixing import Mixup
-from soft.data.sampling import seed_position
+from soft.data.sampling import seed_generators
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
+from soft.models import metadata
 from soft.runs.position import Position, current_position, describe_position, loop_state, read_position
 from soft.runs.resume import check_weights
+from soft.training.build import describe_weights, load_module
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
+from soft.training.loss import build_loss, build_mixup
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
 from soft.training.optim import build_optimizer, build_scheduler, fuse_step, keep_settings
 
@@ -86,26 +87,8 @@ class ImageClassifier(ImageEvaluator):
         )
         self._schedule_per_epoch = bool(schedule.get("per_epoch"))
 
-        self.mixup = None
-        if augment.mixup > 0 or augment.cutmix > 0:
-            if layout.per_device % 2:
-                raise SettingError(
-                    f"Mixup pairs the images of a batch, and data.batch_size={layout.global_batch} leaves an odd "
-                    f"{layout.per_device} on each device. Choose an even share, or augment.mixup=0 augment.cutmix=0."
-                )
-            self.mixup = Mixup(
-                mixup_alpha=augment.mixup,
-                cutmix_alpha=augment.cutmix,
-                prob=augment.mixup_prob,
-                switch_prob=augment.mixup_switch_prob,
-                label_smoothing=augment.label_smoothing,
-                num_classes=model.num_classes,
-            )
-            self.train_loss = SoftTargetCrossEntropy()
-        elif augment.label_smoothing > 0:
-            self.train_loss = LabelSmoothingCrossEntropy(augment.label_smoothing)
-        else:
-            self.train_loss = nn.CrossEntropyLoss()
+        self.mixup = build_mixup(augment, layout, model.num_classes)
+        self.train_loss = build_loss(augment)
 
         # The average is a submodule: Lightning saves, moves and restores both sets of weights, and none is swapped.
         self.ema = None
@@ -113,6 +96,11 @@ class ImageClassifier(ImageEvaluator):
             self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup).requires_grad_(False)
         self.raw_metrics = validation_metrics(model.num_classes) if self.ema and validate_raw else None
         self._resumed: Position | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **_: object) -> "ImageClassifier":
+        """Return the module of a checkpoint of ours, in evaluation mode, with its weights and their average."""
+        return load_module(cls, checkpoint_path)
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -158,7 +146,7 @@ class ImageClassifier(ImageEvaluator):
             self.trainer.val_check_batch = min(self.trainer.val_check_batch, batches)
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
-        seed_position(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        seed_generators(self.seed, self.current_epoch, batch_idx, self.global_rank)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.guard.begin_step()
             self._batches: list[tuple[Tensor, Tensor]] = []
@@ -237,6 +225,7 @@ class ImageClassifier(ImageEvaluator):
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["recipe"] = self.recipe
+        checkpoint[metadata.KEY] = describe_weights(self, self.trainer.datamodule)
         checkpoint["position"] = describe_position(current_position(self.trainer), self.layout)
         checkpoint["train_loss"] = self.all_gather(self._loss).view(-1, 2).cpu()
         checkpoint["skipped_steps"] = [self.guard.skipped, self.guard.in_a_row]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from soft.errors import RunError
-from soft.runs.writing import replace_file
 from soft.settings import check_whole
+from soft.writing import replace_file
 
 log = logging.getLogger(__name__)
 

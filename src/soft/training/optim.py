@@ -103,8 +103,8 @@ def build_scheduler(
         min_lr: lowest rate, at a global batch of 1024. Both are scaled like the learning rate; without that, the lowest
             rate would lie above the learning rate of a small batch.
         per_epoch: change the rate once an epoch, as the released code does, instead of at every step.
-        steps: optimiser steps of the training, to which the schedule is fitted in proportion; None for those of
-            `epochs`.
+        steps: optimiser steps of the whole training, to which the schedule is fitted in proportion; None if they are
+            those of `epochs`.
 
     Raises:
         SettingError: a setting is out of range.

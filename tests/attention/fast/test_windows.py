@@ -2,9 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from soft.attention import landmarks
-from soft.attention.landmarks import LandmarkSampler
-from soft.attention.windows import sample_windows
+from soft.attention.fast import windows
+from soft.attention.fast.windows import sample_landmarks, sample_windows
+from soft.attention.landmarks import SAMPLINGS, LandmarkSampler
+from soft.errors import SettingError
 
 
 @pytest.mark.parametrize("layout", ["tokens first", "heads first"])
@@ -43,11 +44,28 @@ def test_windows_are_not_kept_for_the_backward_pass():
     assert sizes == [q.data_ptr(), filters.data_ptr()]
 
 
-@pytest.mark.parametrize(("grid", "m"), [((14, 14), 49), ((14, 14), 25), ((10, 13), 9)])
-def test_both_forms_of_the_sampler_agree(grid, m, monkeypatch):
-    """Where windows overlap too often for a product over them, and where they do not."""
-    sampler = LandmarkSampler(4, grid, m).double()
-    q = torch.randn(2, 3, grid[0] * grid[1], 4, dtype=torch.float64)
-    first = sampler(q, grid, 0.5)
-    monkeypatch.setattr(landmarks, "is_eager", lambda: False)
-    torch.testing.assert_close(first, sampler(q, grid, 0.5))
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(
+    ("grid", "m", "is_product"),
+    [((14, 14), 49, True), ((14, 14), 25, False), ((10, 13), 9, True)],
+    ids=["tiles", "overlapping several times", "overlapping"],
+)
+def test_landmarks_and_their_gradients_are_the_samplers(grid, m, is_product, sampling, monkeypatch):
+    """The convolution is a product over windows unless they overlap so often that the product would be slower."""
+    torch.manual_seed(0)
+    calls = []
+    monkeypatch.setattr(windows, "sample_windows", lambda *args: calls.append(args) or sample_windows(*args))
+    sampler = LandmarkSampler(4, grid, m, sampling).double()
+    q = torch.randn(2, 3, grid[0] * grid[1], 4, dtype=torch.float64, requires_grad=True)
+    landmarks, same = sample_landmarks(sampler, q, grid, 0.5)
+    assert len(calls) == (is_product and sampling == "conv")
+    assert torch.equal(same, q)
+    expected = sampler(q, grid, 0.5)
+    torch.testing.assert_close(landmarks, expected)
+    leaves, weight = [q, *sampler.parameters()], torch.randn_like(expected)
+    torch.testing.assert_close(*(torch.autograd.grad(out, leaves, weight) for out in (landmarks, expected)))
+
+
+def test_a_grid_below_the_window_is_an_error_that_names_img_size():
+    with pytest.raises(SettingError, match=r"3x8 tokens is smaller than the landmark window of 4x4.*img_size"):
+        sample_landmarks(LandmarkSampler(8, (8, 8), 4), torch.randn(1, 1, 24, 8), (3, 8), 1.0)

@@ -1,7 +1,9 @@
-"""The SOFT pyramid as its released code computes it: the baseline of whole-model measurements.
+"""The SOFT pyramid as its released code computes it: the baseline of speed and memory measurements.
 
-Around the plain attention: tokens in rows and images in NCHW with a copy at every change between the two, the tanh GELU
-spelt out, softmax attention as three operations. Parameters carry the released names, so weights load as they are.
+The attention is that of `soft.attention.reference` with the released code's way of computing the kernel, because the
+definition's explicit difference would take N·m·d numbers. Around it, tokens and images are copied into each other's
+layout, the tanh GELU is spelt out, and softmax attention is three operations. Parameters have the released names, so
+that released weights load as they are.
 """
 
 import math
@@ -11,18 +13,78 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soft.benchmark.plain import PlainAttention
+from soft.attention import reference
 
 
-def tanh_gelu(x: Tensor) -> Tensor:
-    """The tanh approximation of GELU, term by term."""
-    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3))))
+def released_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """Return exp(−½‖x_i − y_j‖²), with ‖x‖² + ‖y‖² − 2·x·y as three full products.
+
+    x (..., n, d), y (..., m, d) -> (..., n, m).
+    """
+    n, d = x.shape[-2:]
+    m = y.shape[-2]
+    x_norms = (x**2) @ x.new_ones(d, m)
+    y_norms = y.new_ones(n, d) @ (y**2).transpose(-2, -1)
+    return torch.exp(-(x_norms + y_norms - 2 * (x @ y.transpose(-2, -1))) / 2)
 
 
-class PlainSoftLayer(nn.Module):
-    """Post-norm: Y = LN(X + drop(attn(X))); LN(Y + drop(MLP(Y)))."""
+class ReferenceCore(nn.Module):
+    """Algorithm 1 without its linear maps: Q, V (B, h, N, d) and their grid -> X (B, h, N, d).
 
-    def __init__(self, attention: PlainAttention, dim: int, drop: float):
+    Args:
+        num_heads, head_dim: h and d.
+        kernel, stride: of the landmark convolution, (height, width).
+        conv_size: k of the k×k depthwise convolution of V.
+        newton_iters: T.
+        normalised: the IJCV variant of the inverse.
+        gaussian: computes the Gaussian kernel, see `reference.attend`.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        head_dim: int,
+        kernel: int | tuple[int, int],
+        stride: int | tuple[int, int],
+        conv_size: int,
+        newton_iters: int = 20,
+        normalised: bool = False,
+        gaussian: reference.Kernel = released_kernel,
+    ):
+        super().__init__()
+        self.stride = stride
+        self.options = {"iters": newton_iters, "normalised": normalised, "kernel": gaussian}
+        self.Qlandmark_op = nn.Conv2d(head_dim, head_dim, kernel, stride, bias=False)
+        self.Qnorm_act = nn.Sequential(nn.LayerNorm(head_dim), nn.GELU())
+        self.conv = nn.Conv2d(num_heads, num_heads, conv_size, padding=conv_size // 2, groups=num_heads, bias=False)
+
+    def forward(self, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        norm = self.Qnorm_act[0]
+        weights = reference.Weights(self.Qlandmark_op.weight, norm.weight, norm.bias, self.conv.weight)
+        return reference.attend(q, v, grid, weights, self.stride, **self.options)
+
+
+class ReferenceAttention(nn.Module):
+    """The whole attention, (B, N, C) -> (B, N, C); arguments are those of `ReferenceCore`."""
+
+    def __init__(self, num_heads: int, head_dim: int, *core: object, **options: object):
+        super().__init__()
+        dim = num_heads * head_dim
+        self.num_heads = num_heads
+        self.W_q = nn.Linear(dim, dim)
+        self.W_v = nn.Linear(dim, dim)
+        self.attn = ReferenceCore(num_heads, head_dim, *core, **options)
+        self.ff = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        q, v = (linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for linear in (self.W_q, self.W_v))
+        return self.ff(self.attn(q, v, grid).transpose(1, 2).flatten(2))
+
+
+class ReferenceSoftLayer(nn.Module):
+    """Post-norm layer: Y = LN(X + drop(attn(X))); LN(Y + drop(MLP(Y)))."""
+
+    def __init__(self, attention: ReferenceAttention, dim: int, drop: float):
         super().__init__()
         self.mha = attention
         self.norm1 = nn.LayerNorm(dim)
@@ -37,18 +99,23 @@ class PlainSoftLayer(nn.Module):
         return self.norm2(y + self.drop2(self.ff2(tanh_gelu(self.ff1(y)))))
 
 
-class PlainSoftBlock(nn.Module):
+def tanh_gelu(x: Tensor) -> Tensor:
+    """Return the tanh approximation of GELU, term by term."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3))))
+
+
+class ReferenceSoftBlock(nn.Module):
     """A layer, one name deeper, as in the released files."""
 
     def __init__(self, *layer: object):
         super().__init__()
-        self.att = PlainSoftLayer(*layer)
+        self.att = ReferenceSoftLayer(*layer)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         return self.att(x, grid)
 
 
-class PlainSoftmax(nn.Module):
+class ReferenceSoftmax(nn.Module):
     """softmax(Q·Kᵀ/√d)·V with the N×N matrix in memory."""
 
     def __init__(self, dim: int, num_heads: int):
@@ -66,14 +133,14 @@ class PlainSoftmax(nn.Module):
         return self.proj((scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(b, n, c))
 
 
-class PlainSoftmaxBlock(nn.Module):
+class ReferenceSoftmaxBlock(nn.Module):
     """Pre-norm block of stage 4; `drop_path` is stochastic depth by image."""
 
     def __init__(self, dim: int, num_heads: int, drop_path: float):
         super().__init__()
         self.drop_path = drop_path
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = PlainSoftmax(dim, num_heads)
+        self.attn = ReferenceSoftmax(dim, num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential()
         self.mlp.add_module("fc1", nn.Linear(dim, 4 * dim))
@@ -91,8 +158,8 @@ class PlainSoftmaxBlock(nn.Module):
         return x * x.new_empty(len(x), 1, 1).bernoulli_(keep).div_(keep)
 
 
-class PlainTransformer(nn.Module):
-    """The pyramid; shapes are those of the weights.
+class ReferenceTransformer(nn.Module):
+    """The pyramid around the reference attention, with the shapes, the type and the values of given weights.
 
     Args:
         weights: state dict in the released names, see `soft.models.key_names.to_official_keys`.
@@ -101,6 +168,7 @@ class PlainTransformer(nn.Module):
         newton_iters: T.
         normalised: the IJCV variant of the inverse.
         drop_path_rate: of the last block; earlier ones rise to it linearly.
+        gaussian: computes the Gaussian kernel, see `reference.attend`.
     """
 
     def __init__(
@@ -111,10 +179,12 @@ class PlainTransformer(nn.Module):
         newton_iters: int = 20,
         normalised: bool = False,
         drop_path_rate: float = 0.0,
+        gaussian: reference.Kernel = released_kernel,
     ):
         super().__init__()
         depths = [len({key.split(".")[1] for key in weights if key.startswith(f"block{i}.")}) for i in (1, 2, 3, 4)]
         rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        core = (newton_iters, normalised, gaussian)
         for i in (1, 2, 3, 4):
             strides, places = ((2,), (0,)) if i > 1 else (stem_strides, (0, 3, 6))
             layers: list[nn.Module] = []
@@ -130,19 +200,19 @@ class PlainTransformer(nn.Module):
             for j in range(depths[i - 1]):
                 rate = rates[sum(depths[: i - 1]) + j]
                 if i == 4:
-                    blocks.append(PlainSoftmaxBlock(dim, dim // 32, rate))
+                    blocks.append(ReferenceSoftmaxBlock(dim, dim // 32, rate))
                     continue
                 name = f"block{i}.{j}.att.mha.attn"
                 heads, _, conv_size, _ = weights[f"{name}.conv.weight"].shape
                 kernel = weights[f"{name}.Qlandmark_op.weight"].shape[-1]
                 stride = math.isqrt(tokens) // math.isqrt(num_landmarks)
-                attention = PlainAttention(heads, dim // heads, kernel, stride, conv_size, newton_iters, normalised)
-                blocks.append(PlainSoftBlock(attention, dim, rate))
+                attention = ReferenceAttention(heads, dim // heads, kernel, stride, conv_size, *core)
+                blocks.append(ReferenceSoftBlock(attention, dim, rate))
             self.add_module(f"block{i}", blocks)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, len(weights["head.weight"]))
-        self.load_state_dict(weights)
+        self.to(weights["head.weight"].dtype).load_state_dict(weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> logits (B, classes)."""

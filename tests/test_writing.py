@@ -12,7 +12,7 @@ import torch
 from soft.errors import RunError
 from soft.monitoring.csv_logger import CsvLogger
 from soft.runs.checkpointing import AtomicCheckpointIO
-from soft.runs.writing import link_file, replace_file, replace_text
+from soft.writing import link_file, replace_file, replace_text
 
 SOURCES = Path(__file__).parents[2] / "src"
 
@@ -53,7 +53,7 @@ def test_an_error_in_the_middle_leaves_the_old_file(tmp_path):
 
 def test_killed_in_the_middle_leaves_the_old_file(tmp_path):
     replace_text(tmp_path / "file", "old")
-    code = "import os, sys; from pathlib import Path; from soft.runs.writing import replace_file\n"
+    code = "import os, sys; from pathlib import Path; from soft.writing import replace_file\n"
     code += "def write(file): file.write(b'x' * 100000), file.flush(), os.kill(os.getpid(), 9)\n"
     code += "replace_file(Path(sys.argv[1]), write)"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], cwd=SOURCES, check=False)
@@ -96,7 +96,7 @@ def test_rows_on_a_full_disk(small_disk):
 
 
 def test_limit_on_file_sizes(tmp_path):
-    code = "import resource, sys; from pathlib import Path; from soft.runs.writing import replace_text\n"
+    code = "import resource, sys; from pathlib import Path; from soft.writing import replace_text\n"
     code += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); replace_text(Path(sys.argv[1]), 'x' * 2000)"
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "file"],

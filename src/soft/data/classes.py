@@ -1,0 +1,166 @@
+"""The names of classes: their order, and which classes of a model those of a data set are."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from timm.data import ImageNetInfo
+
+from soft.errors import SettingError, first_few
+
+# Of ImageNet's 1,000 names some differ from source to source, because two classes are called crane, for example.
+ENOUGH_ALIKE = 0.95
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Return names in alphabetical order, or by their value if all of them are whole numbers."""
+    names = list(names)
+    if all(_is_number(name) for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def imagenet_wnids() -> list[str]:
+    """Return the WordNet IDs of ImageNet-1K's classes in the order of published models: n01440764 is class 0."""
+    return ImageNetInfo("imagenet-1k").label_names()
+
+
+def classes_without(labels: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return the names of the classes that no label has.
+
+    Args:
+        labels: (N,) integers from 0.
+        names: of all classes.
+    """
+    counts = np.bincount(np.asarray(labels, np.int64), minlength=len(names))
+    return [name for name, count in zip(names, counts, strict=True) if not count]
+
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """What the classes of a data set are to a model.
+
+    Attributes:
+        indices: the model's class for each class of the data set.
+        note: a sentence that a reader of the result has to know; empty where both have the same names in one order.
+    """
+
+    indices: list[int]
+    note: str
+
+
+def match_classes(model_names: Sequence[str] | None, num_classes: int, data_names: Sequence[str]) -> ClassMatch:
+    """Find the classes of a data set among those of a model, by name.
+
+    Names are compared as they are; ImageNet's English names count as its WordNet IDs. Where only one side has names and
+    the other has numbers, a number is the place in the list of names.
+
+    Args:
+        model_names: in the order of the model's outputs; None if they are not known.
+        num_classes: the model's outputs.
+        data_names: in the order of the data set's labels.
+
+    Raises:
+        SettingError: the data set has classes that the model does not know, or nothing to compare them by.
+    """
+    if model_names is None:
+        model_names = _assumed_names(num_classes, data_names)
+        if model_names is None:
+            return _match_unnamed(num_classes, len(data_names))
+    if list(model_names) == list(data_names):
+        return ClassMatch(list(range(num_classes)), "")
+    for translate in (list, _as_wnids, _as_values):
+        ours, theirs = translate(model_names), translate(data_names)
+        if set(theirs) <= set(ours) and len(set(theirs)) == len(theirs) and len(set(ours)) == len(ours):
+            places = {name: index for index, name in enumerate(ours)}
+            return _match([places[name] for name in theirs], num_classes)
+    if (by_number := _match_numbers(model_names, data_names)) is not None:
+        return by_number
+    raise SettingError(_difference(model_names, data_names))
+
+
+def unnamed_order(dataset: str, data_names: Sequence[str]) -> list[str]:
+    """Return the classes in the order that a checkpoint of ours has which does not name them.
+
+    Such a checkpoint is older than `natural_order`: class folders were in alphabetical order, numbers too.
+
+    Args:
+        dataset: what it was trained on, a name in `soft.data.datasets.BUILDERS`.
+        data_names: the classes of that data set as they are read now.
+    """
+    return sorted(data_names) if dataset == "imagenet" else list(data_names)
+
+
+def _assumed_names(num_classes: int, data_names: Sequence[str]) -> list[str] | None:
+    """Return ImageNet's for a model of 1,000 classes, if the data set has such."""
+    wnids = imagenet_wnids()
+    return wnids if num_classes == len(wnids) and set(_as_wnids(data_names)) <= set(wnids) else None
+
+
+def _match_unnamed(num_classes: int, data_classes: int) -> ClassMatch:
+    if num_classes != data_classes:
+        raise SettingError(
+            f"The model has {num_classes} classes without names and the data set has {data_classes}; choose the data "
+            "that it was trained on."
+        )
+    note = "The model does not name its classes: they are taken to be the data set's, in the same order."
+    return ClassMatch(list(range(num_classes)), note)
+
+
+def _match(indices: list[int], num_classes: int) -> ClassMatch:
+    if len(indices) < num_classes:
+        note = (
+            f"The data set has {len(indices)} of the model's {num_classes} classes; an answer with any of the others "
+            "counts as wrong."
+        )
+    elif indices != list(range(num_classes)):
+        note = "The data set has the model's classes in another order; they are matched by name."
+    else:
+        note = ""  # other words for the same classes
+    return ClassMatch(indices, note)
+
+
+def _match_numbers(model_names: Sequence[str], data_names: Sequence[str]) -> ClassMatch | None:
+    """Match the numbers from 0 on with as many names, or return None."""
+    numbers = [str(place) for place in range(len(model_names))]
+    ours, theirs = _as_values(model_names), _as_values(data_names)
+    if sorted(theirs) == sorted(numbers) and not _are_numbers(ours):
+        note = "The data set numbers its classes; the numbers are taken for places in the model's list of names."
+        return ClassMatch([int(number) for number in theirs], note)
+    if ours == numbers and len(theirs) == len(numbers) and not _are_numbers(theirs):
+        note = "The model numbers its classes; the numbers are taken for places in the data set's list of names."
+        return ClassMatch(list(range(len(numbers))), note)
+    return None
+
+
+def _difference(model_names: Sequence[str], data_names: Sequence[str]) -> str:
+    known = set(model_names)
+    unknown = [name for name in data_names if name not in known]
+    if not unknown:
+        return "Several classes of the model or of the data set share a name, and the two lists of names differ."
+    return (
+        f"The data set has classes that the model does not know: {first_few(unknown)}. The model was trained on "
+        f"{first_few(model_names)}."
+    )
+
+
+def _as_wnids(names: Sequence[str]) -> list[str]:
+    """Return WordNet IDs in place of ImageNet's 1,000 English names in their order, and other names as they are."""
+    info = ImageNetInfo("imagenet-1k")
+    if len(names) != info.num_classes():
+        return list(names)
+    alike = sum(name == info.index_to_description(index) for index, name in enumerate(names))
+    return info.label_names() if alike > ENOUGH_ALIKE * len(names) else list(names)
+
+
+def _as_values(names: Sequence[str]) -> list[str]:
+    """Return numbers without leading zeros, and other names as they are."""
+    return [str(int(name)) for name in names] if _are_numbers(names) else list(names)
+
+
+def _are_numbers(names: Collection[str]) -> bool:
+    return all(_is_number(name) for name in names)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()

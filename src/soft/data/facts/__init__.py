@@ -1,0 +1,18 @@
+"""What is known of each data set, in a YAML file of its own, which the configuration (conf/data) reads too."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+
+@functools.cache
+def facts(dataset: str) -> Mapping[str, object]:
+    """Return the arguments of `soft.data.datamodule.ImageDataModule` that go without saying for a data set.
+
+    Where a file begins with `defaults`, as Hydra knows them, what is in those files comes first.
+    """
+    content = yaml.safe_load(Path(__file__).with_name(f"{dataset}.yaml").read_text())
+    inherited = [name for name in content.pop("defaults", []) if name != "_self_"]
+    return {key: value for name in inherited for key, value in facts(name).items()} | content
