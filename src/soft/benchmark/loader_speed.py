@@ -15,7 +15,7 @@ from soft.benchmark.timing import interleave, ratio
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
 from soft.data.transforms import allow_zero_bits
-from soft.training.module import Mixup
+from soft.data.mixing import Mixup
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 TARGETS = {"light": 1.3, "paper": 1.0}
