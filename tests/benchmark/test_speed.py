@@ -1,4 +1,4 @@
-"""How fast and lean the library stays, compared with the plain formulation in the same process.
+"""How fast and lean the library stays, compared with the reference formulation in the same process.
 
 Memory and operations are exact. Times are ratios of processor time on one thread, which other programs on the machine
 change by less than a tenth (measured with four of them on two cores); every limit is at least a third away from what
@@ -13,7 +13,7 @@ import torch
 
 from soft.benchmark.attention_growth import core_of_size
 from soft.benchmark.call_cost import count_flops, peak_allocation
-from soft.benchmark.cores import Core, plain_core
+from soft.benchmark.cores import Core, reference_core
 from soft.benchmark.model_speed import TrainingStep, build_pair
 from soft.benchmark.timing import interleave, ratio, slope
 
@@ -43,42 +43,42 @@ def processor_times(calls: dict, rounds: int) -> dict:
 
 @pytest.fixture(scope="module")
 def stages():
-    """(ours, plain) attention core of each stage of soft_tiny at batch 8."""
+    """(ours, reference) attention core of each stage of soft_tiny at batch 8."""
     pairs = []
     for stage in timm.create_model("soft_tiny").stages[:3]:
         attention = stage.blocks[0].attn
-        plain = plain_core(attention, stage.grid)
+        reference = reference_core(attention, stage.grid)
         size = (8, attention.num_heads, stage.grid, CPU)
-        parameters = [list(module.parameters()) for module in (attention, plain)]
-        pairs.append((Core(attention.attend, parameters[0], *size), Core(plain.forward, parameters[1], *size)))
+        parameters = [list(module.parameters()) for module in (attention, reference)]
+        pairs.append((Core(attention.attend, parameters[0], *size), Core(reference.forward, parameters[1], *size)))
     return pairs
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 @pytest.mark.usefixtures("one_thread")
 def test_attention_is_faster(stages, stage):
-    ours, plain = stages[stage - 1]
-    times = processor_times({"ours": ours.train, "plain": plain.train}, 3)
-    assert ratio(times["plain"], times["ours"]) >= MIN_ATTENTION_SPEEDUP[stage - 1]
+    ours, reference = stages[stage - 1]
+    times = processor_times({"ours": ours.train, "reference": reference.train}, 3)
+    assert ratio(times["reference"], times["ours"]) >= MIN_ATTENTION_SPEEDUP[stage - 1]
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_attention_is_leaner(stages, stage):
-    ours, plain = (peak_allocation(core.train, CPU) for core in stages[stage - 1])
-    assert ours / plain <= MAX_ATTENTION_MEMORY[stage - 1]
+    ours, reference = (peak_allocation(core.train, CPU) for core in stages[stage - 1])
+    assert ours / reference <= MAX_ATTENTION_MEMORY[stage - 1]
 
 
 def test_model_is_leaner_and_computes_no_more():
     images = torch.randn(4, 3, 224, 224)
     models = build_pair("soft_tiny", 224, 0.1, CPU)
     steps = [TrainingStep(model, images) for model in models]
-    ours, plain = (step.resting + peak_allocation(step.run, CPU) for step in steps)
-    assert ours / plain <= MAX_TRAINING_MEMORY
+    ours, reference = (step.resting + peak_allocation(step.run, CPU) for step in steps)
+    assert ours / reference <= MAX_TRAINING_MEMORY
     with torch.no_grad():
-        ours, plain = (peak_allocation(lambda model=model: model.eval()(images), CPU) for model in models)
-        assert ours / plain <= MAX_INFERENCE_MEMORY
-        ours, plain = (count_flops(lambda model=model: model.eval()(images)) for model in models)
-        assert ours <= plain
+        ours, reference = (peak_allocation(lambda model=model: model.eval()(images), CPU) for model in models)
+        assert ours / reference <= MAX_INFERENCE_MEMORY
+        ours, reference = (count_flops(lambda model=model: model.eval()(images)) for model in models)
+        assert ours <= reference
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -1,4 +1,4 @@
-"""Attention alone at the sizes of a model's stages: every variant, and SOFT compared with its plain formulation."""
+"""Attention alone at the sizes of a model's stages: every variant, and SOFT compared with its reference formulation."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -7,11 +7,11 @@ import timm
 import torch
 
 from soft.benchmark.call_cost import MIB, peak_allocation
-from soft.benchmark.cores import Core, plain_core
+from soft.benchmark.cores import Core, reference_core
 from soft.benchmark.reporter import Reporter
 from soft.benchmark.timing import interleave, ratio
 
-# How many times faster `soft` should be than the plain formulation, forward and backward, by stage of soft_tiny.
+# How many times faster `soft` should be than the reference formulation, forward and backward, by stage of soft_tiny.
 TARGETS = (5, 2.5, 2)
 MODES = ("forward", "train")
 
@@ -35,26 +35,30 @@ def compare_stages(
         for layout in layouts:
             reporter.step(f"attention: stage {number + 1} of {model}, {layout}")
             cores: dict[str, Core] = {}
-            plain = {}
+            reference = {}
             for name, whole in models.items():
                 stage = whole.stages[number]
                 attention, grid = stage.blocks[0].attn, stage.grid
                 size = (batch_size, attention.num_heads, grid, device, layout)
                 cores[name] = Core(attention.attend, list(attention.parameters()), *size)
-                if core := plain_core(attention, grid):
-                    plain[name] = Core(core.forward, list(core.parameters()), *size)
+                if core := reference_core(attention, grid):
+                    reference[name] = Core(core.forward, list(core.parameters()), *size)
             calls = {(name, mode): getattr(core, mode) for name, core in cores.items() for mode in MODES}
-            calls |= {("plain " + name, mode): getattr(core, mode) for name, core in plain.items() for mode in MODES}
+            calls |= {
+                ("reference " + name, mode): getattr(core, mode) for name, core in reference.items() for mode in MODES
+            }
             times = interleave(calls, rounds, device, min_seconds=0.02)
             for name, core in cores.items():
                 row = {"stage": number + 1, "tokens": grid[0] * grid[1], "attention": name, "layout": layout}
                 for mode in MODES:
                     row[f"{mode}_ms"] = 1000 * median(times[name, mode])
-                    known = times.get(("plain " + name, mode))
+                    known = times.get(("reference " + name, mode))
                     row[f"plain_{mode}_ms"] = 1000 * median(known) if known else None
                     row[f"{mode}_speedup"] = ratio(known, times[name, mode]) if known else None
                 row["peak_mib"] = peak_allocation(core.train, device) / MIB
-                row["plain_peak_mib"] = peak_allocation(plain[name].train, device) / MIB if name in plain else None
+                row["plain_peak_mib"] = (
+                    peak_allocation(reference[name].train, device) / MIB if name in reference else None
+                )
                 rows.append(row)
     reporter.table("attention_stages", f"Attention in the stages of {model}, batch {batch_size}", rows)
     for row in rows:

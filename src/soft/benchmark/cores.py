@@ -68,8 +68,11 @@ def scaled_dot_product(q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.scaled_dot_product_attention(q, q, v)
 
 
-def plain_core(attention: nn.Module, grid: tuple[int, int]) -> ReferenceCore | None:
-    """Return the plain formulation with the weights of `attention`; None unless it is SOFT as published."""
+def reference_core(attention: nn.Module, grid: tuple[int, int]) -> ReferenceCore | None:
+    """Return the reference formulation with the weights of `attention`; None unless it is SOFT as published.
+
+    Tables and figures call it plain.
+    """
     if not isinstance(attention, SoftAttention) or attention.inverse != "newton":
         return None
     prefix = "stages.0.blocks.0.attn."
@@ -81,11 +84,11 @@ def plain_core(attention: nn.Module, grid: tuple[int, int]) -> ReferenceCore | N
     kernel = tuple(weights["attn.Qlandmark_op.weight"].shape[2:])
     side = math.isqrt(attention.landmarks.num_landmarks)
     stride = (grid[0] // side, grid[1] // side)
-    plain = ReferenceAttention(
+    reference = ReferenceAttention(
         heads, HEAD_WIDTH, kernel, stride, conv_size, attention.newton_iters, attention.normalised
     )
-    plain.load_state_dict(weights)
-    return plain.attn.to(attention.proj.weight.device)
+    reference.load_state_dict(weights)
+    return reference.attn.to(attention.proj.weight.device)
 
 
 def grid_of(tokens: int, min_side: int) -> tuple[int, int]:

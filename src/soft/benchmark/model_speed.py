@@ -1,4 +1,4 @@
-"""Speed and memory of whole models, compared with the plain model and with the machine's rate of matrix products."""
+"""Speed and memory of whole models, compared with the reference model and with the rate of matrix products."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -21,7 +21,7 @@ from soft.training.optim import build_optimizer, fuse_step
 PRODUCTS = ((1024, 1024, 1024), (2048, 2048, 2048), (6272, 320, 1280), (25088, 64, 256))
 MODES = ("train", "inference")
 MIN_RATE = 45  # target, percent of the machine's rate of matrix products
-MAX_MEMORY = 0.5  # target, share of the plain model's memory
+MAX_MEMORY = 0.5  # target, share of the reference model's memory
 
 
 def measure_models(
@@ -37,7 +37,7 @@ def measure_models(
     """Measure each model at each image size and batch size, in training and in inference.
 
     `train` is a whole step: forward, loss, backward, clipping, AdamW. `inference` runs our model after
-    `optimise_for_inference`, and the plain model in eval mode.
+    `optimise_for_inference`, and the reference model in eval mode.
 
     Args:
         names: SOFT models with the published attention.
@@ -53,16 +53,16 @@ def measure_models(
         for img_size in img_sizes:
             for batch_size in batch_sizes:
                 reporter.step(f"model: {name}, {img_size} px, batch {batch_size}")
-                ours, plain = build_pair(name, img_size, drop_path_rate, device)
+                ours, reference = build_pair(name, img_size, drop_path_rate, device)
                 if channels_last:
                     ours = ours.to(memory_format=torch.channels_last)
                 images = torch.randn(batch_size, 3, img_size, img_size, device=device)
-                steps = {"ours": TrainingStep(ours, images), "plain": TrainingStep(plain, images)}
+                steps = {"ours": TrainingStep(ours, images), "reference": TrainingStep(reference, images)}
                 calls: dict[object, Callable[[], object]] = {"product": product}
                 calls |= {(who, "train"): step.run for who, step in steps.items()}
                 calls |= {
                     (who, "inference"): inference_call(model, images)
-                    for who, model in (("ours", optimise_for_inference(ours)), ("plain", plain))
+                    for who, model in (("ours", optimise_for_inference(ours)), ("reference", reference))
                 }
                 times = interleave(calls, rounds, device)
                 for mode in MODES:
@@ -70,8 +70,8 @@ def measure_models(
                     row |= _speed(times, mode, batch_size, count_flops(calls["ours", mode]), product_flops)
                     resting = {who: step.resting if mode == "train" else 0 for who, step in steps.items()}
                     peaks = {who: resting[who] + peak_allocation(calls[who, mode], device) for who in steps}
-                    row |= {"peak_mib": peaks["ours"] / MIB, "plain_peak_mib": peaks["plain"] / MIB}
-                    rows.append(row | {"memory_ratio": peaks["ours"] / peaks["plain"]})
+                    row |= {"peak_mib": peaks["ours"] / MIB, "plain_peak_mib": peaks["reference"] / MIB}
+                    rows.append(row | {"memory_ratio": peaks["ours"] / peaks["reference"]})
     title = "Models; GFLOP: matrix products and convolutions of one image; product: float32, " + " x ".join(
         map(str, shape)
     )
@@ -85,12 +85,12 @@ def measure_models(
 
 def _speed(times: dict, mode: str, batch_size: int, flops: int, product_flops: int) -> dict[str, float]:
     """Return the columns that follow from the times of one mode; shares are medians over rounds."""
-    ours, plain, product = times["ours", mode], times["plain", mode], times["product"]
+    ours, reference, product = times["ours", mode], times["reference", mode], times["product"]
     share = median((flops / a) / (product_flops / b) for a, b in zip(ours, product, strict=True))
     return {
         "images_per_s": batch_size / median(ours),
-        "plain_images_per_s": batch_size / median(plain),
-        "speedup": ratio(plain, ours),
+        "plain_images_per_s": batch_size / median(reference),
+        "speedup": ratio(reference, ours),
         "gflop": flops / batch_size / 1e9,
         "gflop_per_s": flops / median(ours) / 1e9,
         "product_gflop_per_s": product_flops / median(product) / 1e9,
@@ -101,10 +101,10 @@ def _speed(times: dict, mode: str, batch_size: int, flops: int, product_flops: i
 def build_pair(
     name: str, img_size: int, drop_path_rate: float, device: torch.device
 ) -> tuple[nn.Module, ReferenceTransformer]:
-    """Return model `name` and its plain counterpart with the same weights."""
+    """Return model `name` and its reference counterpart with the same weights."""
     ours = timm.create_model(name, img_size=img_size, drop_path_rate=drop_path_rate)
     attention = ours.stages[0].blocks[0].attn
-    plain = ReferenceTransformer(
+    reference = ReferenceTransformer(
         to_official_keys(ours.state_dict()),
         stem_strides=tuple(layer.conv.stride[0] for layer in ours.stem),
         num_landmarks=attention.landmarks.num_landmarks,
@@ -112,7 +112,7 @@ def build_pair(
         normalised=attention.normalised,
         drop_path_rate=drop_path_rate,
     )
-    return ours.to(device), plain.to(device)
+    return ours.to(device), reference.to(device)
 
 
 class TrainingStep:

@@ -19,13 +19,13 @@ class Column:
     cells: list[str]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
     """A table for people, and the same figures in full.
 
     Attributes:
         file: stem of its files' names.
-        columns: as it is shown; columns without any content are left out.
+        columns: as they are shown; columns without any content are left out.
         records: a mapping from name to value for each line of the CSV file.
         notes: sentences that belong to it.
     """
@@ -37,10 +37,10 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", [column for column in self.columns if any(column.cells)])
+        self.columns = [column for column in self.columns if any(column.cells)]
 
 
-def si(value: float) -> str:
+def format_si(value: float) -> str:
     """Return three digits and a unit prefix: 1.26 M."""
     for limit, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= limit:
@@ -50,8 +50,8 @@ def si(value: float) -> str:
 
 _QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("top1", "top-1 (%)", "{:.2f}".format),
-    ("params", "params", si),
-    ("macs", "FLOPs", si),
+    ("params", "params", format_si),
+    ("macs", "FLOPs", format_si),
     ("images_per_second", "images/s", "{:.0f}".format),
     ("peak_memory", "peak memory (MiB)", lambda value: f"{value / 2**20:.0f}"),
     ("seconds", "time (s)", "{:.0f}".format),
