@@ -22,7 +22,7 @@ SWEEP = "SOFT_SWEEP"
 
 @functools.cache
 def this_launch():
-    """`soft.hardware.launcher.find_launch()`; None, without loading the library, where nothing hints at a launcher."""
+    """Return how this process was launched; None, without loading the library, where nothing hints at a launcher."""
     if not any(name in os.environ for name in _LAUNCHED):
         return None
     from soft.hardware.launcher import find_launch

@@ -215,7 +215,7 @@ class ReferenceTransformer(nn.Module):
         self.to(weights["head.weight"].dtype).load_state_dict(weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, classes)."""
+        """Return logits (B, classes) for images (B, 3, H, W)."""
         for i in (1, 2, 3, 4):
             x = getattr(self, f"patch_embed{i}").proj(x)
             b, c, *grid = x.shape

@@ -66,7 +66,7 @@ class Augmentation:
 
     @property
     def keeps_images(self) -> bool:
-        """Whether single images stay as they are, whatever mixes whole batches."""
+        """Return whether single images stay as they are, whatever mixes whole batches."""
         crops = self.crop_scale != (1, 1) or self.crop_ratio != (1, 1)
         return not (crops or self.hflip or self.color_jitter or self.rand_augment or self.erase_prob)
 

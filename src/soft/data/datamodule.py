@@ -121,9 +121,9 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def preprocessing(self) -> dict[str, object]:
-        """How images reach the network: PREPROCESSING, `dataset` and `class_names` (None before `setup`).
+        """Return how images reach the network: PREPROCESSING, `dataset` and `class_names` (None before `setup`).
 
-        In plain containers, for checkpoints and for what compares an evaluation with the training.
+        The containers are plain, for checkpoints and for the comparison of an evaluation with the training.
         """
         plain = {name: as_plain(getattr(self, name)) for name in PREPROCESSING}
         names = None if self.sets is None else list(self.sets.class_names)
@@ -169,7 +169,7 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in one epoch; the images of an incomplete last step are left out of that epoch."""
+        """Return the optimiser steps in one epoch; the images of an incomplete last step are left out of that epoch."""
         if self.train_size < self.batch_size:
             raise SettingError(
                 f"`data.batch_size`={self.batch_size} is more than the {self.train_size} training images of "
@@ -179,7 +179,7 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def per_device_batch(self) -> int:
-        """Images that a device takes at a time: the global batch, split over devices and accumulated batches."""
+        """Return the images that a device takes at a time: its share of the global batch in one accumulated batch."""
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
         parts = self._num_replicas * accumulated
         share, rest = divmod(self.batch_size, parts)
@@ -233,7 +233,7 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def loader_workers(self) -> int:
-        """Processes of one loader."""
+        """Return the number of processes of one loader."""
         if self.num_workers is not None:
             return self.num_workers
         return share_of_cores(self.trainer.num_devices if self.trainer else 1)

@@ -18,7 +18,7 @@ FASHION_MNIST_FILES = [
 
 
 def digits(train: bool = True, split: str | None = None) -> ImageSets:
-    """Handwritten digits of 8 x 8 pixels that come with scikit-learn: 1,437 to train on, 360 to validate on."""
+    """Return scikit-learn's handwritten digits, 8 x 8 pixels: 1,437 to train on, and 360 to validate on."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -33,7 +33,7 @@ def digits(train: bool = True, split: str | None = None) -> ImageSets:
 def fashion_mnist(
     root: Path, train_images: int | None = None, train: bool = True, split: str | None = None
 ) -> ImageSets:
-    """Fashion-MNIST, 28 x 28 pixels: 60,000 to train on; the official test set of 10,000 is the validation set.
+    """Return Fashion-MNIST, 28 x 28 pixels: 60,000 to train on, and the official test set of 10,000 to validate on.
 
     Reads <root>/FashionMNIST/raw/ and takes compressed files as they are, which torchvision would unpack in place.
 
@@ -100,7 +100,7 @@ def _read_idx(file: Path) -> np.ndarray:
 
 
 def cifar10(root: Path, train: bool = True, split: str | None = None) -> ImageSets:
-    """CIFAR-10, 32 x 32 pixels: 50,000 to train on; the official test set of 10,000 is the validation set."""
+    """Return CIFAR-10, 32 x 32 pixels: 50,000 to train on, and the official test set of 10,000 to validate on."""
     validation = _is_validation("cifar10", split, official="test")
     sets = {}
     for part in {train, not validation}:
@@ -135,7 +135,7 @@ def fake(
     train: bool = True,
     split: str | None = None,
 ) -> ImageSets:
-    """Noise without a file: for trying out a set-up and for timing one.
+    """Return noise, made without a file, for trying out a set-up and for timing one.
 
     Args:
         train_images, val_images: number of images.

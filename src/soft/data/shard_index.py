@@ -55,7 +55,7 @@ class ShardIndex:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many labelled samples have no image that is read, by the extension of what they have."""
+        """Count labelled samples without an image that is read, by the extension of what they have."""
         return dict(zip(self.other.tolist(), self.others.tolist(), strict=True))
 
 

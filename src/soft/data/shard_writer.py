@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """The size of all shards together, in bytes."""
+        """Return the size of all shards together, in bytes."""
         return sum(shard.size for shard in self.shards)
 
 

@@ -10,39 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.seed import isolate_rng
 from timm.layers import to_2tuple
-from torch import nn
 
 from soft.data.datasets import DOWNLOADS
 from soft.errors import SettingError
 from soft.hardware.launcher import check_launch, find_launch
 from soft.hardware.layout import BatchLayout, RankPlan, check_validation_share, plan_ranks
-from soft.hardware.memory import device_memory
-from soft.hardware.memory_estimate import MemoryEstimate, estimate_memory
-from soft.hardware.requirements import Finding, check_disk, check_memory, check_nodes, is_reachable
+from soft.hardware.requirements import Finding, check_nodes
 from soft.launch.hardware import Hardware, choose_hardware
+from soft.launch.resources import Resources, check_wandb, find_resources
 from soft.launch.trainer_settings import check_callbacks, check_trainer_settings
 from soft.models.flops import count_macs
-from soft.monitoring.wandb_logger import resolve_wandb_mode, wandb_server
 from soft.training.length import Length, training_length
 from soft.training.optim import scaled_lr
-
-# A launch on CPUs estimates no memory for models smaller than this, since that would take most of the start.
-SMALL_MODEL = 5e6  # parameters
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What one process and the run's folder need and have; None stands for what is not known."""
-
-    memory: MemoryEstimate | None
-    device_memory: int | None  # bytes
-    checkpoint: int  # bytes of one
-    checkpoints: int  # how many are there at the same time
-    disk_free: int  # bytes
-    wandb: str  # what happens to W&B's logs
 
 
 @dataclass(frozen=True)
@@ -154,7 +134,7 @@ def plan_run(
     if not rehearse:
         check_launch(find_launch(), hardware.per_node, hardware.nodes)
     findings += check_nodes(hardware.nodes, hardware.per_node)
-    wandb = _check_wandb(recipe["logger"].get("wandb"), findings)
+    wandb = check_wandb(recipe["logger"].get("wandb"), findings)
     if not rehearse:
         _refuse_missing(findings)
 
@@ -186,7 +166,7 @@ def plan_run(
         epochs=length.epochs if length else settings["max_epochs"],
         steps_per_epoch=length.steps_per_epoch if length else None,
         steps=length.steps if length else None,
-        resources=_find_resources(recipe, hardware, datamodule, module, folder, wandb, findings, rehearse),
+        resources=find_resources(recipe, hardware, datamodule, module, folder, wandb, findings, rehearse),
         folder=folder,
         findings=findings,
     )
@@ -229,84 +209,3 @@ def _read_data(
             raise SettingError(f"{error.message} Set data.num_classes for a preflight without the data.") from error
         return classes, expected.get("train"), expected.get("val")
     return datamodule.num_classes, datamodule.train_size, datamodule.val_size
-
-
-def _find_resources(
-    recipe: Mapping[str, object],
-    hardware: Hardware,
-    datamodule: LightningDataModule,
-    module: LightningModule,
-    folder: Path,
-    wandb: str,
-    findings: list[Finding],
-    rehearse: bool,
-) -> Resources:
-    """Return what the run needs and has; add to `findings` what does not suffice."""
-    if rank_zero_only.rank:  # rank 0 reports for all ranks
-        return Resources(None, None, 0, 0, 0, wandb)
-    available = device_memory(hardware.accelerator, hardware.per_node, recipe["trainer"]["device_memory"])
-    memory, parameters = None, sum(parameter.numel() for parameter in module.model.parameters())
-    if rehearse or hardware.accelerator != "cpu" or parameters >= SMALL_MODEL:
-        memory = _estimate_memory(recipe, hardware, datamodule, module, available, findings)
-    callbacks = recipe["callbacks"].values()
-    kept = sum(max(1, c.get("save_top_k") or 1) for c in callbacks if c["_target_"].endswith("Checkpoint"))
-    count = 2 * kept  # each one can exist together with its successor or its predecessor
-    size = memory.checkpoint if memory else 4 * _bytes(module.model)  # weights, averages and two moments
-    free, notes = check_disk(folder, size * count)
-    findings += notes
-    return Resources(memory, available, size, count, free, wandb)
-
-
-def _estimate_memory(
-    recipe: Mapping[str, object],
-    hardware: Hardware,
-    datamodule: LightningDataModule,
-    module: LightningModule,
-    available: int | None,
-    findings: list[Finding],
-) -> MemoryEstimate | None:
-    try:
-        with isolate_rng():
-            memory = estimate_memory(
-                module,
-                (3, *to_2tuple(datamodule.img_size)),
-                hardware.layout,
-                datamodule.val_batch_size,
-                recipe["trainer"]["precision"],
-                gpu=hardware.accelerator == "cuda",
-                ddp=hardware.layout.devices > 1,
-            )
-    except Exception as error:  # an operation without a shape function can raise anything, and still be trained
-        text = f"The memory of a step is not known: {type(error).__name__}: {error}"
-        findings.append(Finding("warning", text.split("\n")[0]))
-        return None
-    findings += check_memory(memory, available)
-    return memory
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-
-
-def _check_wandb(settings: Mapping[str, object] | None, findings: list[Finding]) -> str:
-    """Return what happens to W&B's logs; add a missing key or a server that does not answer to `findings`."""
-    if settings is None:
-        return "off"
-    try:
-        mode = resolve_wandb_mode(settings["mode"])
-    except SettingError as error:
-        findings.append(Finding("missing", str(error)))
-        return "online, without a key"
-    if mode != "online" or rank_zero_only.rank:
-        return mode
-    server = wandb_server()
-    if is_reachable(server):
-        return f"online, {server} answers"
-    findings.append(
-        Finding(
-            "warning",
-            f"W&B at {server} does not answer. logger.wandb.mode=offline keeps the run in its folder, from where "
-            "`wandb sync` uploads it.",
-        )
-    )
-    return f"online, {server} does not answer"

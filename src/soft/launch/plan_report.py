@@ -12,7 +12,8 @@ from soft.hardware.layout import RankPlan
 from soft.hardware.memory import gib
 from soft.hardware.memory_estimate import MemoryEstimate
 from soft.hardware.requirements import Finding
-from soft.launch.plan import Plan, Resources
+from soft.launch.plan import Plan
+from soft.launch.resources import Resources
 from soft.monitoring.console import print_rows
 from soft.runs.folder import from_here
 from soft.training.optim import REFERENCE_BATCH
