@@ -14,7 +14,7 @@ from soft.monitoring.csv_logger import CsvLogger
 from soft.runs.checkpointing import AtomicCheckpointIO
 from soft.writing import link_file, replace_file, replace_text
 
-SOURCES = Path(__file__).parents[2] / "src"
+SOURCES = Path(__file__).parents[1] / "src"
 
 
 @pytest.fixture

@@ -135,11 +135,12 @@ def test_same_seed_same_metrics(tmp_path):
 
 def test_resume_goes_on(tmp_path):
     run("train.py", *TINY, "hydra.run.dir=whole", cwd=tmp_path)
-    run("train.py", *TINY, "trainer.max_epochs=1", "hydra.run.dir=first", cwd=tmp_path)
-    run("train.py", *TINY, "resume=first/checkpoints/last.ckpt", "hydra.run.dir=second", cwd=tmp_path)
+    run("train.py", *TINY, "resume=whole/checkpoints/previous.ckpt", "hydra.run.dir=second", cwd=tmp_path)
     whole, second = (
         torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "second")
     )
+    first = torch.load(tmp_path / "whole" / "checkpoints" / "previous.ckpt", weights_only=True)
+    assert first["global_step"] == 4
     assert second["global_step"] == whole["global_step"] == 8
     for key, value in whole["state_dict"].items():
         torch.testing.assert_close(second["state_dict"][key], value, rtol=0, atol=0)

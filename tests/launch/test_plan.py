@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from soft.errors import SettingError
 from soft.hardware.memory import GIB
 from soft.launch import plan as planning
+from soft.launch import resources
 from soft.training.build import build_module
 from soft.training.module import ImageClassifier
 from tests.test_config import MODELS, compose
@@ -116,7 +117,7 @@ def test_settings_that_do_not_fit(overrides, message, tmp_path):
 def test_wandb(mode, key, answers, text, found, tmp_path, monkeypatch):
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    monkeypatch.setattr(planning, "is_reachable", lambda url: answers)
+    monkeypatch.setattr(resources, "is_reachable", lambda url: answers)
     result = Recipe("logger=wandb", f"logger.wandb.mode={mode}").rehearse(tmp_path)
     assert text in result.resources.wandb
     assert kinds(result) == found

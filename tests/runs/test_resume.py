@@ -226,7 +226,8 @@ def test_other_settings_go_on_in_another_folder(what, copy, whole, tmp_path):
 
 
 def test_another_share_of_a_device_goes_on_in_the_same_folder(copy):
-    start = open_run("auto", copy, {**read_mark(copy)["recipe"], "trainer": {"max_batch_per_device": 8}})
+    recipe = read_mark(copy)["recipe"]
+    start = open_run("auto", copy, {**recipe, "trainer": {**recipe["trainer"], "max_batch_per_device": 8}})
     assert start.checkpoint == copy / "checkpoints" / "last.ckpt"
     assert "trainer.max_batch_per_device=8 (was 4)" in start.note
     assert "Every step trains on the same images" in start.note

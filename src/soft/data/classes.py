@@ -8,7 +8,7 @@ from timm.data import ImageNetInfo
 
 from soft.errors import SettingError, first_few
 
-# Of ImageNet's 1,000 names some differ from source to source, because two classes are called crane, for example.
+# Some of ImageNet's 1,000 names differ from source to source, because two classes are called crane, for example.
 ENOUGH_ALIKE = 0.95
 
 

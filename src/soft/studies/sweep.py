@@ -118,14 +118,16 @@ def varying_settings(runs: Sequence[Run]) -> list[str]:
     name (the learning rate that a model brings) is left out unless it was typed.
     """
     series: dict[str, tuple[str, ...]] = {"seed": _series(runs, "seed")}
+    typed = {key for run in runs for key in run.typed}
     for key in dict.fromkeys(key for run in runs for key in run.settings):
         if is_recording(key) or is_repeated(key) or key in _LOCAL or "_target_" in key.split("."):
             continue
+        if key not in typed and not _differs_where_known(runs, key):
+            continue  # runs of an older version do not have it
         values = _series(runs, key)
         if len(set(values)) > 1 and values not in series.values():
             series[key] = values
     del series["seed"]
-    typed = {key for run in runs for key in run.typed}
     for name in _NAMES:
         if name in series:
             depends = [key for key in series if key != name and _follows(series[key], series[name])]
@@ -133,6 +135,11 @@ def varying_settings(runs: Sequence[Run]) -> list[str]:
                 if key not in typed:
                     del series[key]
     return list(series)
+
+
+def _differs_where_known(runs: Sequence[Run], key: str) -> bool:
+    """Return whether the runs that have a setting have several values of it."""
+    return len({json.dumps(run.settings[key]) for run in runs if key in run.settings}) > 1
 
 
 def _series(runs: Sequence[Run], key: str) -> tuple[str, ...]:
