@@ -15,7 +15,8 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.data.workers import explained_worker_errors
     from soft.errors import SettingError
     from soft.hardware.layout import check_validation_share
-    from soft.launch.trainer import choose_devices, create_trainer, lightning_options
+    from soft.launch.hardware import choose_devices
+    from soft.launch.trainer import create_trainer, lightning_options
     from soft.launch.trainer_settings import check_trainer_settings
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint

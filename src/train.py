@@ -22,7 +22,7 @@ def train(cfg: DictConfig) -> float | None:
     from soft.launch.trainer import create_trainer, lightning_options
     from soft.monitoring.loggers import prepare_loggers
     from soft.monitoring.summary import print_result, summarise_run
-    from soft.runs.result import read_result, write_config, write_result
+    from soft.runs.result import best_value, read_result, write_config, write_result
     from soft.runs.resume import start_in
     from soft.training.build import build_module
     from soft.training.module import ImageClassifier
@@ -42,7 +42,7 @@ def train(cfg: DictConfig) -> float | None:
         raise SystemExit(plan.exit_code)
     with start_in(folder, cfg.resume, recipe) as start:
         if start.finished:
-            return read_result(folder).get("best")
+            return best_value(read_result(folder))
         plan, module = plan_run(recipe, trainer_name, datamodule, build, folder)
         write_config(folder, OmegaConf.to_yaml(recipe))
         print_plan(plan, [start.note], mask_text)

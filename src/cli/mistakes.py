@@ -24,11 +24,6 @@ from cli.safe_names import UnsafeNameError
 # Where parts of the library stand in the configuration, if not under their own names.
 LIBRARY_PLACES = {"attention": "model.attention"}
 
-REPORT = (
-    "This is a fault of the program, not of your settings. Please report it to the people who maintain this code, with "
-    "the traceback above and the command."
-)
-
 # Errors of the operating system that say something about a place and not about this program.
 _PLACE = {
     errno.EACCES: "there is no permission for it",

@@ -18,6 +18,10 @@ from cli.safe_names import inside
 _LAUNCHED = ("LOCAL_RANK", "SLURM_STEP_ID")
 # Environment variable that tells a sweep's jobs the process id of the sweep.
 SWEEP = "SOFT_SWEEP"
+REPORT = (
+    "The error above is not one that a setting explains. If it comes neither from your own code nor from the machine, "
+    "please report it to the people who maintain this program, with the traceback and the command."
+)
 
 
 @functools.cache
@@ -101,4 +105,5 @@ def tell(error: Exception, message: str | None, name: str) -> int:
         log.info("%sthe connection broke here", who, exc_info=error)
     else:
         log.error("%s%s: %s", who, type(error).__name__, error, exc_info=error)
+        log.error(REPORT)
     return 1

@@ -109,10 +109,9 @@ def pass_on_signals(running: set[subprocess.Popen]) -> Iterator[set[int]]:
 def objective(folder: Path) -> float | None:
     """Return what a sweep compares: the best value of a run's monitored metric, or an evaluation's top-1 in percent."""
     if (folder / "result.json").is_file():
-        from soft.runs.result import read_result
+        from soft.runs.result import best_value, read_result
 
-        result = read_result(folder)
-        return result.get("best", result["top1"])  # older files hold the top-1 alone
+        return best_value(read_result(folder))
     if (folder / "evaluation.json").is_file():
         return json.loads((folder / "evaluation.json").read_text())["top1"]
     return None

@@ -11,7 +11,7 @@ from torch import nn
 
 from soft.data.augmentation import Augmentation
 from soft.launch.fit import fit as run_fit
-from soft.launch.hardware import Hardware, choose_hardware
+from soft.launch.hardware import choose_hardware
 from soft.launch.trainer import create_trainer
 from soft.models.factory import describe_model
 from soft.monitoring.console import quiet_libraries
@@ -167,7 +167,7 @@ def evaluate(
         data: an `ImageDataModule`, prepared as the model expects its images.
     """
     quiet_libraries()
-    hardware: Hardware = choose_hardware(None, "trainer", accelerator, devices, precision=precision)
+    hardware = choose_hardware(None, "trainer", accelerator, devices, precision=precision)
     trainer = create_trainer(hardware, precision=precision, enable_model_summary=False)
     evaluator = ImageEvaluator(model)
     trainer.validate(evaluator, data, verbose=False)

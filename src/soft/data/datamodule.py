@@ -194,13 +194,12 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return this rank's augmented batches of `steps_per_epoch` optimiser steps, in a new order every epoch."""
-        _ = self.steps_per_epoch  # an epoch without a step is an error, not an empty loader
         transform = train_transform(self.augment, self.img_size, self.mean)
         images = TransformedImages(
             self.sets.train, transform, self.seed, self.augment.erase_prob, self.bad_images.limit
         )
         batch = self.per_device_batch
-        start = first_batch(self.trainer, self.steps_per_epoch)
+        start = first_batch(self.trainer, self.steps_per_epoch)  # an epoch without a step is an error here
         sampler = EpochSampler(
             self.train_size, self.seed, self.batch_size, batch, self._num_replicas, self._rank, start
         )

@@ -6,6 +6,7 @@ raises an error there. The weights are then not those of any step, so the run ca
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import threading
@@ -58,7 +59,8 @@ def explained_worker_errors(checkpoints: Path | None = None) -> Iterator[None]:
         if message is None:
             raise
         files = sorted(checkpoints.glob("*.ckpt"), key=lambda file: file.stat().st_mtime) if checkpoints else []
-        way_on = f" The last checkpoint is {files[-1]}; resume={files[-1]} goes on from it." if files else ""
+        resume = shlex.quote(f"resume={files[-1]}") if files else ""
+        way_on = f" The last checkpoint is {files[-1]}; {resume} goes on from it." if files else ""
         raise SettingError(message + way_on) from error
 
 

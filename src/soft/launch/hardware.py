@@ -1,10 +1,12 @@
 """Chooses and checks the devices of a run before anything is built on them."""
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from soft.errors import SettingError
 from soft.hardware.devices import check_gpus, choose_accelerator, count_devices, count_nodes
-from soft.hardware.launcher import find_launch
+from soft.hardware.launcher import check_launch, find_launch
 from soft.hardware.layout import BatchLayout, lay_out_batch
 from soft.settings import check_choice, check_number
 
@@ -71,3 +73,23 @@ def choose_hardware(
     layout = lay_out_batch(world_size if global_batch is None else global_batch, world_size, max_batch_per_device)
     indices = devices if isinstance(devices, list) else None
     return Hardware(accelerator, count, nodes, layout, indices)
+
+
+def choose_devices(
+    name: str, settings: Mapping[str, object], global_batch: int | None = None, lacking: list[str] | None = None
+) -> Hardware:
+    """Return the hardware that the settings of the group `trainer` mean, see `choose_hardware`.
+
+    Args:
+        name: the chosen trainer config, for messages.
+        settings: of that group; what is not about hardware is left alone.
+        global_batch: images per optimiser step; None when nothing is trained.
+        lacking: a list that takes what is missing here; without it, that is an error, and so are processes that were
+            not started as the settings say.
+    """
+    names = inspect.signature(choose_hardware).parameters
+    given = {key: settings[key] for key in names if key in settings}
+    hardware = choose_hardware(global_batch, name, **given, lacking=lacking)
+    if lacking is None:
+        check_launch(find_launch(), hardware.per_node, hardware.nodes)
+    return hardware

@@ -4,7 +4,6 @@
 its facts. A preflight plans for hardware and data that need not be on this machine, and prints all of the plan.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,9 @@ from timm.layers import to_2tuple
 
 from soft.data.datasets import DOWNLOADS
 from soft.errors import SettingError
-from soft.hardware.launcher import check_launch, find_launch
 from soft.hardware.layout import BatchLayout, RankPlan, check_validation_share, plan_ranks
 from soft.hardware.requirements import Finding, check_nodes
-from soft.launch.hardware import Hardware, choose_hardware
+from soft.launch.hardware import Hardware, choose_devices
 from soft.launch.resources import Resources, check_wandb, find_resources
 from soft.launch.trainer_settings import check_callbacks, check_trainer_settings
 from soft.models.flops import count_macs
@@ -124,15 +122,8 @@ def plan_run(
     check_trainer_settings(settings)
     check_callbacks(recipe)
     lacking: list[str] | None = [] if rehearse else None
-    hardware = choose_hardware(
-        recipe["data"]["batch_size"],
-        trainer_name,
-        **{key: settings[key] for key in inspect.signature(choose_hardware).parameters if key in settings},
-        lacking=lacking,
-    )
+    hardware = choose_devices(trainer_name, settings, recipe["data"]["batch_size"], lacking)
     findings += [Finding("missing", text) for text in lacking or []]
-    if not rehearse:
-        check_launch(find_launch(), hardware.per_node, hardware.nodes)
     findings += check_nodes(hardware.nodes, hardware.per_node)
     wandb = check_wandb(recipe["logger"].get("wandb"), findings)
     if not rehearse:

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 
-from soft.hardware.launcher import check_launch, find_launch
+from soft.hardware.launcher import find_launch
 from soft.hardware.memory import keep_freed_memory
 from soft.launch.distributed import Ranks, RestartableDDP, cluster_environment
 from soft.launch.hardware import Hardware, choose_hardware
@@ -21,23 +21,6 @@ _OF_OTHERS = {*inspect.signature(choose_hardware).parameters, "compile", "channe
 def lightning_options(settings: Mapping[str, object]) -> dict[str, object]:
     """Return the settings of the group `trainer` that `create_trainer` takes."""
     return {key: value for key, value in settings.items() if key not in _OF_OTHERS}
-
-
-def choose_devices(name: str, settings: Mapping[str, object], global_batch: int | None = None) -> Hardware:
-    """Return the hardware that the settings of the group `trainer` ask for.
-
-    Args:
-        name: name of the chosen trainer config, for messages.
-        settings: the settings of that group.
-        global_batch: images per optimiser step; None when nothing is trained.
-
-    Raises:
-        SettingError: a setting does not fit, or the launcher has started other processes than the settings say.
-    """
-    names = inspect.signature(choose_hardware).parameters
-    hardware = choose_hardware(global_batch, name, **{key: settings[key] for key in names if key in settings})
-    check_launch(find_launch(), hardware.per_node, hardware.nodes)
-    return hardware
 
 
 def create_trainer(

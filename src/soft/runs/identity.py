@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 FORMAT = 2
 
 # They say how a run is written, watched and started.
-RECORDING = frozenset(
-    {"output_dir", "name", "resume", "preflight", "logger", "callbacks", "study", "process", "hydra", "checkpoint"}
-)
+RECORDING = frozenset({"output_dir", "name", "resume", "preflight", "logger", "callbacks", "study", "process", "hydra"})
 # They say how the work lies on the machine. They change the numbers by rounding, or by what each device sees of a
 # batch (BatchNorm and mixup), and not the optimisation.
 MACHINE = frozenset(

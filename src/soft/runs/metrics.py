@@ -67,7 +67,7 @@ def check_monitored(metric: str, ema: bool, validate_raw: bool, stages: int = 3,
     """
     known = [*VALIDATED, *(RAW if ema and validate_raw else ()), "train/loss_epoch"]
     known += [f"newton/residual_stage{stage}" for stage in range(1, stages + 1)]
-    if metric in known or metric.startswith("attention/"):
+    if metric in known:
         return
     near = difflib.get_close_matches(metric, known, n=1, cutoff=0.5) or ["val/top1"]
     raw = " val_raw/* is logged with ema.decay above 0 and ema.validate_raw=true." if metric in RAW else ""

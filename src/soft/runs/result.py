@@ -30,6 +30,11 @@ def read_result(folder: Path) -> dict[str, object] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
+def best_value(result: Mapping[str, object]) -> float | None:
+    """Return the best value of the monitored metric, which older files know as the top-1 alone."""
+    return result.get("best", result["top1"])
+
+
 def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Return, for each metric of a metrics.csv, its (epoch, value) pairs; an epoch counts from 1, at its end."""
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)

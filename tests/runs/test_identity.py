@@ -1,0 +1,58 @@
+"""Which settings make a run another one."""
+
+import pytest
+
+from soft.runs.identity import MACHINE, differences, identity, same_run
+
+RECIPE = {
+    "output_dir": "/runs/a",
+    "seed": 0,
+    "name": "x",
+    "logger": {"csv": {"save_dir": "/runs/a"}},
+    "callbacks": {"progress": {"every": 60}},
+    "data": {"root": "/images", "num_workers": 2, "augment": {"mixup": 0.8}, "seed": 0, "split": None},
+    "trainer": {"precision": "32-true", "devices": 1, "max_batch_per_device": 128},
+    "suggested": {"lr": 1e-3},
+}
+
+
+def changed(key, value):
+    """Return the recipe with one setting changed, given by its dotted key."""
+    group, _, name = key.partition(".")
+    return {**RECIPE, group: {**RECIPE.get(group, {}), name: value} if name else value}
+
+
+ASIDE = ["output_dir", "name", "logger.csv", "callbacks.x", "study.name", "suggested.lr", *sorted(MACHINE)]
+
+
+@pytest.mark.parametrize("key", ASIDE)
+def test_what_does_not_make_another_run(key):
+    assert identity(changed(key, "other")) == identity(RECIPE)
+
+
+@pytest.mark.parametrize("key", ["seed", "data.root", "trainer.precision", "trainer.max_steps", "checkpoint"])
+def test_what_makes_another_run(key):
+    assert identity(changed(key, "other")) != identity(RECIPE)
+    assert differences(changed(key, "other"), RECIPE)[0].startswith(f"{key}=other (was ")
+
+
+def test_what_a_sweep_varies_counts():
+    other = changed("trainer.devices", 2)
+    assert identity(other, ["trainer.devices"]) != identity(RECIPE, ["trainer.devices"])
+    assert identity(other, ["trainer"]) != identity(RECIPE, ["trainer"])
+
+
+def test_a_folder_that_has_moved():
+    first, second = ({"output_dir": f"/runs/{name}", "x": f"/runs/{name}/y"} for name in "ab")
+    assert identity(first) == identity(second)
+
+
+def test_an_older_run_is_compared_by_what_it_had():
+    old, new = {"seed": 0}, {"seed": 0, "model.gain": 1.0}
+    assert same_run(new, old, older=True)
+    assert not same_run(new, old)
+    assert not same_run({**new, "seed": 1}, old, older=True)
+
+
+def test_null_is_the_same_as_nothing():
+    assert identity(changed("data.split", None)) == identity(RECIPE) != identity(changed("data.split", "test"))
