@@ -6,6 +6,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
+
+from tests.invoke import Done, invoke
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +40,17 @@ def run(
         text=True,
         timeout=540,
     )
+    assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def run_here(*arguments: str, cwd: Path, expect: int = 0, **more: str) -> Done:
+    """Run `src/...` as `run` does, in this process, which saves the seconds that a start takes.
+
+    A test that looks at warnings, signals, several processes or what is imported needs `run`.
+    """
+    with mock.patch.dict(os.environ, more):
+        done = invoke(*arguments, cwd=cwd)
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from soft.models.factory import create_from_checkpoint
-from tests.end_to_end.command import run
+from tests.end_to_end.command import run, run_here
 from tests.golden import relative_error
 
 
@@ -14,7 +14,7 @@ from tests.golden import relative_error
 def folder(tmp_path_factory):
     """Return a folder with last.ckpt after three steps on the digits."""
     folder = tmp_path_factory.mktemp("export")
-    run("train.py", "trainer.max_steps=3", "logger=csv", "hydra.run.dir=run", cwd=folder)
+    run_here("train.py", "trainer.max_steps=3", "logger=csv", "hydra.run.dir=run", cwd=folder)
     (folder / "run" / "checkpoints" / "last.ckpt").rename(folder / "last.ckpt")
     return folder
 
@@ -33,7 +33,7 @@ def test_a_program_that_needs_pytorch_alone(folder):
 
 
 def test_another_size(folder):
-    run("export.py", "checkpoint=last.ckpt", "img_size=[32,48]", "weights=raw", "hydra.run.dir=wide", cwd=folder)
+    run_here("export.py", "checkpoint=last.ckpt", "img_size=[32,48]", "weights=raw", "hydra.run.dir=wide", cwd=folder)
     program = torch.export.load(folder / "wide" / "model.pt2").module()
     assert program(torch.randn(2, 3, 32, 48)).shape == (2, 10)
 
@@ -41,7 +41,7 @@ def test_another_size(folder):
 def test_evaluated_as_exported(folder):
     figures = {}
     for name, optimise in {"exact": "false", "optimised": "true"}.items():
-        run("evaluate.py", "checkpoint=last.ckpt", f"optimise={optimise}", f"hydra.run.dir={name}", cwd=folder)
+        run_here("evaluate.py", "checkpoint=last.ckpt", f"optimise={optimise}", f"hydra.run.dir={name}", cwd=folder)
         figures[name] = json.loads((folder / name / "evaluation.json").read_text())
     assert figures["optimised"]["loss"] == pytest.approx(figures["exact"]["loss"], rel=1e-5)
     assert figures["optimised"]["top1"] == pytest.approx(figures["exact"]["top1"], abs=0.5)
@@ -57,7 +57,7 @@ def test_evaluated_as_exported(folder):
     ids=["checkpoint", "size", "no checkpoint"],
 )
 def test_mistakes_end_in_a_sentence(arguments, text, folder):
-    done = run("export.py", *arguments, cwd=folder, expect=2)
+    done = run_here("export.py", *arguments, cwd=folder, expect=2)
     assert done.stderr.startswith("ERROR: ")
     assert text in done.stderr
     assert "Traceback" not in done.stderr

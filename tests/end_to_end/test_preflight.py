@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from tests.end_to_end.command import run
+from tests.end_to_end.command import run, run_here
 from tests.end_to_end.test_bad_input import _tree
 
 
@@ -59,7 +59,7 @@ def test_a_recipe_that_cannot_run_ends_in_2(tmp_path):
         "trainer.device_memory=1",
         f"data.root={root}",
     )
-    done = run("train.py", *arguments, "hydra.run.dir=run", cwd=tmp_path, expect=2)
+    done = run_here("train.py", *arguments, "hydra.run.dir=run", cwd=tmp_path, expect=2)
     _report(done, tmp_path / "run")
     for text in ("cannot run as it stands", "1.00 GiB", "only one of them has b, c"):
         assert text in done.stdout
@@ -67,7 +67,7 @@ def test_a_recipe_that_cannot_run_ends_in_2(tmp_path):
 
 
 def test_the_default_run(tmp_path):
-    done = run("train.py", "preflight=true", "logger=wandb", "hydra.run.dir=run", cwd=tmp_path)
+    done = run_here("train.py", "preflight=true", "logger=wandb", "hydra.run.dir=run", cwd=tmp_path)
     _report(done, tmp_path / "run")
     for text in ("Nothing stands against a launch.", "offline", "1,437 training"):
         assert text in done.stdout

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.end_to_end.command import ROOT, read_csv, run, values
+from tests.end_to_end.command import ROOT, read_csv, run, run_here, values
 from tests.end_to_end.kill_runs import (
     SETTINGS,
     SHORT,
@@ -169,15 +169,15 @@ def test_slurm_requeues_and_the_run_goes_on(running, tmp_path):
 
 
 def test_finished_runs_say_so(tmp_path):
-    first = run("train.py", *TINY, cwd=tmp_path)
+    first = run_here("train.py", *TINY, cwd=tmp_path)
     folder = run_folder(tmp_path)
     assert "Note: There is nothing" not in first.stdout
-    again = run("train.py", *TINY, f"resume={folder.relative_to(tmp_path)}", cwd=tmp_path)
+    again = run_here("train.py", *TINY, f"resume={folder.relative_to(tmp_path)}", cwd=tmp_path)
     assert "holds this run, and it is finished" in again.stdout
-    taken = run("train.py", *TINY, f"hydra.run.dir={folder}", cwd=tmp_path, expect=2)
+    taken = run_here("train.py", *TINY, f"hydra.run.dir={folder}", cwd=tmp_path, expect=2)
     assert "holds a run already" in taken.stderr
 
-    more = run("train.py", *TINY, "schedule.epochs=3", f"resume={folder}", "hydra.run.dir=more", cwd=tmp_path)
+    more = run_here("train.py", *TINY, "schedule.epochs=3", f"resume={folder}", "hydra.run.dir=more", cwd=tmp_path)
     assert "in a folder of its own, because these settings differ:" in more.stdout
     assert "schedule.epochs=3 (was 2)" in more.stdout
     assert [int(row["step"]) for row in read_csv(tmp_path / "more") if row["train/loss_epoch"]] == [1, 3, 5]

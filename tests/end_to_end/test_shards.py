@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.class_folders import write_class_folders
-from tests.end_to_end.command import ROOT, read_csv, run, values
+from tests.end_to_end.command import ROOT, read_csv, run, run_here, values
 
 SMALL = ("data.img_size=32", "data.batch_size=8", "data.val_batch_size=4", "schedule.epochs=2", "augment=paper")
 ALL_STEPS = ("schedule.warmup_epochs=0", "trainer.log_every_n_steps=1")
@@ -102,8 +102,8 @@ def test_writing_goes_on_after_a_kill(tmp_path):
     ids=["no folders", "no root", "no out", "size", "no shards", "no shards in it", "no set"],
 )
 def test_a_mistake_is_a_sentence(folder, script, arguments, texts):
-    done = run(script, *arguments, cwd=folder, expect=2, HF_HUB_OFFLINE="1")
-
+    start = run if "data=hf" in arguments else run_here  # the library reads the variable when it is loaded
+    done = start(script, *arguments, cwd=folder, expect=2, HF_HUB_OFFLINE="1")
     (message,) = done.stderr.strip().splitlines()
     assert message.startswith("ERROR: ")
     for text in texts:

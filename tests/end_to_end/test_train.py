@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tests.end_to_end.command import read_csv, run, values
+from tests.end_to_end.command import read_csv, run, run_here, values
 
 TINY = ("data=fake", "data.train_images=64", "data.val_images=20", "data.batch_size=16", "schedule.epochs=2")
 
@@ -105,14 +105,14 @@ def test_evaluate_gives_the_logged_top1(digits, name):
 
 def test_evaluate_raw_weights(digits):
     folder, _ = digits
-    run("evaluate.py", "checkpoint=run/checkpoints/last.ckpt", "weights=raw", "hydra.run.dir=raw", cwd=folder.parent)
+    run_here("evaluate.py", "checkpoint=run/checkpoints/last.ckpt", "weights=raw", "hydra.run.dir=raw", cwd=folder.parent)
     result = yaml.safe_load((folder.parent / "raw" / "evaluation.json").read_text())
     assert result["top1"] == pytest.approx(values(read_csv(folder), "val_raw/top1")[-1], abs=1e-9)
 
 
 def test_same_seed_same_metrics(tmp_path):
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        run(
+    for name, seed, how in (("a", 3, run), ("b", 3, run_here), ("c", 4, run_here)):
+        how(
             "train.py",
             *TINY,
             "augment=paper",
@@ -134,8 +134,8 @@ def test_same_seed_same_metrics(tmp_path):
 
 
 def test_resume_goes_on(tmp_path):
-    run("train.py", *TINY, "hydra.run.dir=whole", cwd=tmp_path)
-    run("train.py", *TINY, "resume=whole/checkpoints/previous.ckpt", "hydra.run.dir=second", cwd=tmp_path)
+    run_here("train.py", *TINY, "hydra.run.dir=whole", cwd=tmp_path)
+    run_here("train.py", *TINY, "resume=whole/checkpoints/previous.ckpt", "hydra.run.dir=second", cwd=tmp_path)
     whole, second = (
         torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "second")
     )
@@ -150,7 +150,7 @@ def test_multirun_gives_every_run_its_folder(tmp_path):
     run(
         "train.py",
         "-m",
-        "model.attention.num_landmarks=4,9,16",
+        "model.attention.num_landmarks=4,9",
         "model.attention.newton_iters=5,20",
         *TINY,
         "trainer.max_epochs=1",
@@ -159,8 +159,8 @@ def test_multirun_gives_every_run_its_folder(tmp_path):
     (sweep,) = (tmp_path / "outputs" / "soft_pico-fake").iterdir()
     configs = [yaml.safe_load(path.read_text()) for path in sweep.glob("*/config.yaml")]
     seen = {(c["model"]["attention"]["num_landmarks"], c["model"]["attention"]["newton_iters"]) for c in configs}
-    assert seen == {(m, t) for m in (4, 9, 16) for t in (5, 20)}
-    for number in range(6):
+    assert seen == {(m, t) for m in (4, 9) for t in (5, 20)}
+    for number in range(4):
         assert values(read_csv(sweep / str(number)), "val/top1")
         assert (sweep / str(number) / "checkpoints" / "best.ckpt").is_file()
 
@@ -262,7 +262,7 @@ def test_imagenet_tree_with_the_paper_recipe_and_wandb(imagenet_tree, tmp_path):
 
 
 def test_wandb_disabled_leaves_the_run_as_it_is(tmp_path):
-    run(
+    run_here(
         "train.py",
         *TINY,
         "schedule.epochs=1",
@@ -278,7 +278,7 @@ def test_wandb_disabled_leaves_the_run_as_it_is(tmp_path):
 
 
 def test_precision_and_accumulation(tmp_path):
-    run(
+    run_here(
         "train.py",
         *TINY,
         "schedule.epochs=1",
@@ -342,7 +342,7 @@ def test_evaluate_a_file_in_the_authors_names(digits, tmp_path):
         {"state_dict_ema": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "file.pth.tar"
     )
     arguments = ("evaluate.py", "checkpoint=file.pth.tar", "hydra.run.dir=out")
-    assert "add model=soft_tiny" in run(*arguments, "data=digits", cwd=tmp_path, expect=2).stderr
-    run(*arguments, "model=soft_pico", "data=digits", cwd=tmp_path)
+    assert "add model=soft_tiny" in run_here(*arguments, "data=digits", cwd=tmp_path, expect=2).stderr
+    run_here(*arguments, "model=soft_pico", "data=digits", cwd=tmp_path)
     result = yaml.safe_load((tmp_path / "out" / "evaluation.json").read_text())
     assert result["top1"] == pytest.approx(values(read_csv(folder), "val/top1")[-1], abs=1e-9)

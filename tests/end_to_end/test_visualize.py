@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from tests.end_to_end.command import run
+from tests.end_to_end.command import run, run_here
 
 SHORT = ("trainer.max_steps=3", "trainer.limit_val_batches=1", "logger=csv")
 
@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("visualize")
     Image.fromarray(load_sample_image("china.jpg")).save(folder / "photo.jpg")
     for attention in ("soft", "performer"):
-        run("train.py", f"model/attention={attention}", *SHORT, f"hydra.run.dir={attention}", cwd=folder)
+        run_here("train.py", f"model/attention={attention}", *SHORT, f"hydra.run.dir={attention}", cwd=folder)
         (folder / attention / "checkpoints" / "last.ckpt").rename(folder / f"{attention}.ckpt")
     return folder
 
@@ -50,8 +50,8 @@ def test_a_file_without_a_recipe_takes_the_model_from_the_command_line(folder):
     }
     torch.save(weights, folder / "bare.pth")
     arguments = ("visualize.py", "image=photo.jpg", "checkpoint=bare.pth", "hydra.run.dir=bare", "img_size=[64,96]")
-    assert "add model=soft_tiny" in run(*arguments, cwd=folder, expect=2).stderr
-    run(*arguments, "model=soft_pico", "data=digits", "stage=1", "head=0", cwd=folder)
+    assert "add model=soft_tiny" in run_here(*arguments, cwd=folder, expect=2).stderr
+    run_here(*arguments, "model=soft_pico", "data=digits", "stage=1", "head=0", cwd=folder)
     wide = Image.open(folder / "bare" / "attention_maps.png")
     assert wide.width > 0.5 * wide.height  # two columns of three rows, each wider than high
 
@@ -68,7 +68,7 @@ def test_a_file_without_a_recipe_takes_the_model_from_the_command_line(folder):
     ids=["image", "stage", "point", "checkpoint", "no checkpoint"],
 )
 def test_mistakes_end_in_a_sentence(arguments, text, folder):
-    done = run("visualize.py", *arguments, cwd=folder, expect=2)
+    done = run_here("visualize.py", *arguments, cwd=folder, expect=2)
     assert done.stderr.startswith("ERROR: ")
     assert text in done.stderr
     assert "Traceback" not in done.stderr

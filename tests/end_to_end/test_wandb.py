@@ -5,7 +5,7 @@ import json
 import pytest
 
 from soft.studies.workspace import build_workspace, outline
-from tests.end_to_end.command import read_csv, run, values
+from tests.end_to_end.command import read_csv, run, run_here, values
 from tests.wandb_runs import logged, read_run
 
 SWEEP = (
@@ -64,7 +64,7 @@ def check_names(records):
 
 
 def test_offline_checkpoints_are_refused_before_anything_starts(tmp_path):
-    done = run("train.py", "logger=wandb", "logger.wandb.log_model=all", "hydra.run.dir=run", cwd=tmp_path, expect=2)
+    done = run_here("train.py", "logger=wandb", "logger.wandb.log_model=all", "hydra.run.dir=run", cwd=tmp_path, expect=2)
     assert "logger.wandb.log_model=all uploads checkpoints, and this run is offline" in done.stderr
 
 
@@ -73,6 +73,6 @@ def test_without_an_account_the_dashboard_is_printed(tmp_path):
     assert "workspace 'SOFT'" in done.stdout
     assert "report 'Number of landmarks'" in done.stdout
     assert "there is no login" in done.stdout
-    views = json.loads(run("dashboard.py", "study=landmarks", "print=json", cwd=tmp_path).stdout)
+    views = json.loads(run_here("dashboard.py", "study=landmarks", "print=json", cwd=tmp_path).stdout)
     assert [view["displayName"] for view in views] == ["Number of landmarks"]
-    assert "study=landmark trains nothing" in run("dashboard.py", "study=landmark", cwd=tmp_path, expect=2).stderr
+    assert "study=landmark trains nothing" in run_here("dashboard.py", "study=landmark", cwd=tmp_path, expect=2).stderr
