@@ -22,6 +22,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.models.factory import create_from_checkpoint
     from soft.models.inference import optimise_for_inference
     from soft.models.metadata import read_metadata
+    from soft.monitoring.attention_share import AttentionShare
     from soft.monitoring.console import quiet_libraries
     from soft.monitoring.evaluation import describe_evaluation, write_evaluation
     from soft.training.evaluator import ImageEvaluator
@@ -34,7 +35,7 @@ def evaluate(cfg: DictConfig) -> float:
     if cfg.optimise:
         model = optimise_for_inference(model)
     hardware = choose_devices(choices.trainer, given["trainer"])
-    trainer = create_trainer(hardware, recipe=given, **lightning_options(given["trainer"]))
+    trainer = create_trainer(hardware, given, [AttentionShare()], **lightning_options(given["trainer"]))
 
     # Data: what was typed, or else what the checkpoint was trained on
     if choices.data is None and trained is None:

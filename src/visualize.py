@@ -13,6 +13,7 @@ def visualize(cfg: DictConfig) -> None:
     from soft.errors import SettingError
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
+    from soft.monitoring.console import print_notes
     from soft.settings import check_pixels
     from soft.studies.attention_maps import draw_attention_maps
 
@@ -55,6 +56,7 @@ def visualize(cfg: DictConfig) -> None:
     picture = Path(cfg.output_dir) / "attention_maps.png"
     figure.savefig(picture)
     print(f"attention maps  {picture}")
+    print_notes([" ".join(figure.get_supxlabel().split())] if figure.get_supxlabel() else [])
 
 
 PREPARATION = ("img_size", "mean", "std", "crop_pct", "interpolation")

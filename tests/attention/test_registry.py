@@ -10,7 +10,7 @@ from soft.errors import SettingError
 from tests.golden import relative_error
 
 EVERY = pytest.mark.parametrize("name", list(ATTENTIONS))
-WITH_LOCAL = pytest.mark.parametrize("name", ["soft", "soft_norm", "nystromformer", "none"])
+WITH_LOCAL = ("soft", "soft_norm", "nystromformer", "none")
 HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 
 
@@ -58,7 +58,7 @@ def test_rows_of_the_attention_map_times_v_are_the_output_without_a_local_convol
     assert rows.any() == (name != "none")
 
 
-@WITH_LOCAL
+@EVERY
 @pytest.mark.parametrize("grid", [(8, 6), (11, 7)], ids=str)
 def test_branches_are_the_output_with_and_without_a_local_convolution(name, grid):
     attention = small(name).double()
@@ -70,18 +70,15 @@ def test_branches_are_the_output_with_and_without_a_local_convolution(name, grid
     assert not any(term.requires_grad for term in terms)
     spread, local = (term.transpose(1, 2).flatten(2) for term in terms)
     torch.testing.assert_close(spread + local, attention(x, grid))
-    assert local.any()
+    assert local.any() == (name in WITH_LOCAL)
     assert spread.any() == (name != "none")
     with torch.no_grad():
-        (attention.conv if name == "nystromformer" else attention.local).weight.zero_()
+        for parameter in (getattr(attention, conv).weight for conv in ("local", "conv") if hasattr(attention, conv)):
+            parameter.zero_()
     torch.testing.assert_close(spread, attention(x, grid))
 
 
-def test_only_attentions_with_a_local_convolution_have_branches():
-    assert {name for name in ATTENTIONS if hasattr(small(name), "branches")} == set(WITH_LOCAL.args[1])
-
-
-@WITH_LOCAL
+@EVERY
 @HALF
 def test_branches_under_autocast_and_in_half_precision_are_those_in_float32(name, dtype):
     attention, x = small(name), torch.randn(1, 48, 32)

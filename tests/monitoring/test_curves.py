@@ -42,6 +42,17 @@ def test_picture_is_drawn(tmp_path):
     assert [path.name for path in tmp_path.glob("*.png")] == ["c.png"]
 
 
+def test_the_attention_share_has_a_panel_of_its_own(tmp_path):
+    names = ["epoch", "val/loss", "val/top1", "attention/share_stage1", "attention/share_stage2"]
+    rows = [f"{epoch},1.5,{10 * epoch},{share},0.1" for epoch, share in enumerate((1e-2, 1e-3, 1e-4))]
+    (tmp_path / "m.csv").write_text("\n".join([",".join(names), *rows]) + "\n")
+    assert draw_curves(tmp_path / "m.csv", tmp_path / "c.png")
+    image = Image.open(tmp_path / "c.png").convert("RGB")
+    assert image.size == (2250, 600)
+    panel = {colour for _, colour in image.crop((1500, 0, 2250, 600)).getcolors(maxcolors=2**20)}
+    assert {(31, 119, 180), (255, 127, 14)} <= panel  # the first two colours of a line
+
+
 def test_nothing_to_draw(tmp_path):
     assert not draw_curves(tmp_path / "none.csv", tmp_path / "c.png")
     write(tmp_path / "m.csv", [{"epoch": 0, "train/loss_epoch": 1.0}])

@@ -7,7 +7,7 @@ from torch import nn
 
 from soft.attention import ATTENTIONS
 from soft.errors import SettingError
-from soft.studies.attention_maps import attention_layers, attention_maps, draw_attention_maps
+from soft.studies.attention_maps import all_alike, attention_layers, attention_maps, draw_attention_maps
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 POINTS = [[0.0, 0.0], [0.6, 0.1], [1.0, 1.0]]
@@ -127,6 +127,34 @@ def test_panels_show_the_picture_and_the_map_and_say_its_range():
     np.testing.assert_allclose(overlaid.get_array(), expected)
     assert overlaid.get_clim() == pytest.approx((expected.min().item(), expected.max().item()))
     assert figure.axes[1].get_xlabel() == f"{expected.min():.3g} to {expected.max():.3g}"
+
+
+def test_maps_of_nearly_equal_weights_are_named_in_a_sentence():
+    note = " ".join(draw_attention_maps(pico(), IMAGES, POINTS).get_supxlabel().split())
+    assert note.startswith("All weights are alike in stages.0.blocks.0, stages.1.blocks.0, stages.2.blocks.1: ")
+    assert note.endswith("read docs/attention.md.")
+    models = {"equal": pico("softmax"), "other": pico("softmax")}
+    weight = models["other"].get_submodule(LAYERS[0]).qkv.weight
+    torch.nn.init.normal_(weight, std=1000.0)
+    note = " ".join(draw_attention_maps(models, IMAGES, POINTS, layers=LAYERS[:1]).get_supxlabel().split())
+    assert note.startswith("All weights are alike in equal stages.0.blocks.0: ")
+    assert draw_attention_maps(models["other"], IMAGES, POINTS, layers=LAYERS[:1]).get_supxlabel() == ""
+
+
+@pytest.mark.parametrize(
+    ("weights", "alike"),
+    [
+        ([4.6e-8, 7.0e-8], True),
+        ([-1.0, -2.9], True),
+        ([0.0, 0.0], True),
+        ([1.0, 3.1], False),
+        ([0.0, 1e-9], False),
+        ([-1e-30, 1e-30], False),
+    ],
+)
+def test_which_maps_are_alike(weights, alike):
+    assert all_alike(torch.tensor(weights).view(1, 1, 1, 2)) == alike
+    assert not all_alike(torch.tensor([weights, [1.0, 9.0]]).view(1, 2, 1, 2))
 
 
 def test_without_a_normalisation_pictures_are_stretched_from_black_to_white():

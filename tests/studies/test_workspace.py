@@ -28,9 +28,10 @@ def test_workspace():
     ]
     check_heat_map(shown["Best top-1 over landmarks m and iterations T"]["config"])
     assert shown["Images per second"]["config"]["metrics"] == ["images_per_second"]
-    (residuals,) = (panel["config"] for title, panel in shown.items() if title and "stage" in title)
-    assert residuals["metrics"] == [f"newton/residual_stage{stage}" for stage in (1, 2, 3)]
-    assert residuals["yLogScale"]
+    by_stage = [panel["config"] for title, panel in shown.items() if title and "stage" in title]
+    names = ("attention/share", "attention/kernel_mean", "newton/residual")
+    assert [panel["metrics"] for panel in by_stage] == [[f"{name}_stage{i}" for i in (1, 2, 3)] for name in names]
+    assert all(panel["yLogScale"] for panel in by_stage)
     (runs,) = view["runSets"]
     assert runs["grouping"] == [{"section": "run", "name": "group"}]
 

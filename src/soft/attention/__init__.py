@@ -3,7 +3,7 @@
 On request, and at no cost to `forward`, a module tells about the input x and grid that `forward` got:
 
 - `attention_map(x, grid, queries)`: rows of the N×N matrix that V is multiplied with; every attention has it.
-- `branches(x, grid)`: the global and the local term of the output; attentions with a local convolution have it.
+- `branches(x, grid)`: the global and the local term of the output; every attention has it, and `share` compares them.
 - `kernel_mean(x, grid)`: the mean of P; SOFT has it.
 - `newton_residual(x, grid)`: the distance of A⁺ from an inverse of A; SOFT has it.
 """

@@ -60,6 +60,17 @@ class MultiHeadAttention(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
+    def branches(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return what the output map gets for the input of `forward`, and a local term of zeros: (B, h, N, d) each.
+
+        Subclasses with a local convolution tell the two apart.
+        """
+        with without_autocast(x.device.type):
+            q, k, v = self._split(x.to(self.qkv.weight.dtype))
+            out = at_least_float32(self.attend(q, k, v, grid))
+            return out, torch.zeros_like(out)
+
+    @torch.no_grad()
     def attention_map(self, x: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
         """Return what the tokens at `queries` take from each token of `forward`'s input: (B, h, len(queries), N).
 

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.text import Text
@@ -44,3 +44,9 @@ def print_rows(rows: Mapping[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
         Console().print(Text.assemble((f"{name:<{width}}", "bold"), "  ", value), soft_wrap=True)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print sentences that a reader of a result has to know, one per line."""
+    for note in notes:
+        Console().print(Text(f"Note: {note}"), soft_wrap=True)

@@ -1,10 +1,11 @@
-"""Draws curves.png, with loss and top-1 over the epochs, from metrics.csv alone."""
+"""Draws curves.png, with loss, top-1 and the attention's share over the epochs, from metrics.csv alone."""
 
 import time
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from soft.runs.idle_attention import MIN_SHARE, by_stage
 from soft.runs.result import read_metrics
 from soft.writing import replace_file
 
@@ -48,9 +49,10 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    shares = {stage: values for stage, values in by_stage(series).items() if all(share > 0 for _, share in values)}
+    figure = Figure(figsize=(15 if shares else 10, 4), layout="constrained")
     FigureCanvasAgg(figure)
-    loss, top1 = figure.subplots(1, 2)
+    loss, top1, *attention = panels = figure.subplots(1, 3 if shares else 2)
     blue, orange, grey = "#3b6fb6", "#d1752c", "#9a9a9a"
 
     def draw(axes, name: str, label: str, colour: str, **style: object) -> None:
@@ -74,7 +76,14 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
     floor = values[len(values) // 4]
     top1.set_ylim(max(0.0, floor - 2 * (best - floor) - 1), min(100.5, best + 0.15 * (best - floor) + 0.5))
 
-    for axes in (loss, top1):
+    for axes in attention:
+        for stage, values in shares.items():
+            epochs, of_output = zip(*values, strict=True)
+            axes.plot(epochs, [100 * share for share in of_output], label=f"stage {stage}", **marker)
+        axes.axhline(100 * MIN_SHARE, color=grey, linestyle=":", label="below in every stage: hardly at work")
+        axes.set(title="Attention share", xlabel="epoch", ylabel="of the attention output (%)", yscale="log")
+
+    for axes in panels:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.text import Text
 from timm.layers import to_2tuple
 
-from soft.monitoring.console import print_rows
+from soft.monitoring.console import print_notes, print_rows
 from soft.runs.folder import from_here
+from soft.runs.idle_attention import idle_note, show_stages
 from soft.training.evaluator import ImageEvaluator
 from soft.writing import replace_text
 
@@ -28,8 +27,10 @@ def describe_evaluation(
 ) -> dict[str, object]:
     """Return the metrics that `trainer.validate` left, with the conditions under which they were measured."""
     metrics = {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}
+    attention = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("attention/")}
     return {
         **metrics,
+        **attention,
         "images": evaluator.images,
         "images_per_second": evaluator.images_per_second,
         "model": model,
@@ -42,7 +43,7 @@ def describe_evaluation(
         "device": str(evaluator.device),
         "devices": trainer.world_size,
         "torch": torch.__version__,
-        "notes": list(notes),
+        "notes": [note for note in (*notes, idle_note(attention)) if note],
     }
 
 
@@ -64,9 +65,9 @@ def write_evaluation(result: Mapping[str, object], folder: str) -> None:
         ),
         "data": f"{result['data']}, {result['images']:,} images, {height}x{width} px",
         "model": f"{result['model']}, {result['params'] / 1e6:.2f} M parameters, {result['weights']} weights",
+        **({"attention": attention} if (attention := show_stages(result)) else {}),
         "checkpoint": from_here(Path(result["checkpoint"])),
         "written to": from_here(path),
     }
     print_rows(rows)
-    for note in result["notes"]:
-        Console().print(Text(f"Note: {note}"), soft_wrap=True)
+    print_notes(result["notes"])

@@ -8,9 +8,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from soft.hardware.machine import describe_machine
 from soft.hardware.memory import peak_memory
-from soft.monitoring.console import print_rows
+from soft.monitoring.console import print_notes, print_rows
 from soft.runs.best_checkpoint import BestCheckpoint
 from soft.runs.folder import METRICS, as_typed, from_here
+from soft.runs.idle_attention import idle_note
 from soft.runs.metrics import show_metric
 from soft.runs.result import read_metrics
 
@@ -19,7 +20,8 @@ def summarise_run(trainer: Trainer, folder: Path, facts: Mapping[str, object], s
     """Return what result.json holds of a run that has ended.
 
     `top1` is the validated top-1 in percent of the best checkpoint, which is the best one of all where top-1 is
-    monitored; `best` is the best value of the monitored metric, and what a sweep compares.
+    monitored; `best` is the best value of the monitored metric, and what a sweep compares. `notes` holds sentences on
+    what limits the result's meaning.
 
     Args:
         facts: of the run's plan (`soft.launch.plan.Plan.facts`).
@@ -45,6 +47,7 @@ def summarise_run(trainer: Trainer, folder: Path, facts: Mapping[str, object], s
         "epochs": trainer.current_epoch,
         "peak_memory": peak_memory(trainer.strategy.root_device),
         "last": last,
+        "notes": [note for note in (idle_note(last),) if note],
         "facts": dict(facts),
         "environment": describe_machine(trainer.strategy.root_device),
     }
@@ -82,3 +85,4 @@ def print_result(trainer: Trainer, folder: Path, result: Mapping[str, object]) -
     minutes, rest = divmod(round(result["seconds"]), 60)
     rows["time"] = f"{minutes} min {rest} s"
     print_rows(rows)
+    print_notes(result["notes"])

@@ -59,14 +59,15 @@ def check_monitored(metric: str, ema: bool, validate_raw: bool, stages: int = 3,
     Args:
         ema: the run averages its weights.
         validate_raw: it validates the raw weights too.
-        stages: attention stages, each of which has a residual.
+        stages: attention stages, each of which has metrics of its own.
         setting: the name of `metric` for messages.
 
     Raises:
         SettingError: there is no such metric in this run.
     """
     known = [*VALIDATED, *(RAW if ema and validate_raw else ()), "train/loss_epoch"]
-    known += [f"newton/residual_stage{stage}" for stage in range(1, stages + 1)]
+    by_stage = ("newton/residual", "attention/share", "attention/kernel_mean")
+    known += [f"{name}_stage{stage}" for name in by_stage for stage in range(1, stages + 1)]
     if metric in known:
         return
     near = difflib.get_close_matches(metric, known, n=1, cutoff=0.5) or ["val/top1"]

@@ -4,6 +4,7 @@ It works for any model whose attention modules are called as `forward(x, grid)` 
 `attention_map(x, grid, queries) -> (B, h, len(queries), N)`, such as those of `soft.attention`.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,12 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-from soft.errors import SettingError
+from soft.errors import SettingError, first_few
+from soft.runs.idle_attention import READ_ON
 from soft.settings import check_numbers, check_whole
 
 Point = Sequence[float]
 # Tokens a side. Coarser maps say little; of several models the figure shows the deepest one that is not coarser.
 MIN_SIDE = 7
+# Largest over smallest weight of a map, up to which all of its weights are alike. Maps of an attention that is at work
+# reach hundreds.
+ALIKE = 3
 
 
 def attention_layers(model: nn.Module) -> list[str]:
@@ -94,7 +99,8 @@ def draw_attention_maps(
 
     Each map has a scale of its own, from dark (its smallest weight) to bright (its largest), with both numbers below:
     the weights of some attentions are nearly equal, some do not sum to one, and some are negative. A cross marks the
-    point, a frame its token.
+    point, a frame its token. Columns whose maps have nearly equal weights are named in a sentence at the bottom, the
+    figure's `get_supxlabel()`: their patterns come from the scale alone.
 
     Args:
         models: one model, or several by the name that stands above their column. All get the same images.
@@ -117,7 +123,31 @@ def draw_attention_maps(
             height, width = maps[layer].shape[2:]
             lines = (name, layer.removesuffix(".attn"), f"{height}×{width} tokens")
             columns.append(("\n".join(filter(None, lines)), maps[layer]))
-    return _draw(_pictures(images, mean, std), points, columns)
+    figure = _draw(_pictures(images, mean, std), points, columns)
+    if note := _alike_note(columns):
+        figure.supxlabel(textwrap.fill(note, int(14 * figure.get_figwidth())), fontsize=8)
+    return figure
+
+
+def all_alike(maps: Tensor) -> bool:
+    """Return whether in each map (..., H, W) no weight is more than three times another; weights of both signs differ.
+
+    A map of zeros is alike too.
+    """
+    low, high = maps.flatten(-2).aminmax(dim=-1)
+    small, large = torch.minimum(low.abs(), high.abs()), torch.maximum(low.abs(), high.abs())
+    return bool(((low.sign() * high.sign() >= 0) & (large <= ALIKE * small)).all())
+
+
+def _alike_note(columns: Sequence[tuple[str, Tensor]]) -> str | None:
+    """Return a sentence on the columns whose maps have nearly equal weights; None if there are none."""
+    names = [" ".join(title.split("\n")[:-1]) for title, maps in columns if all_alike(maps)]
+    if not names:
+        return None
+    return (
+        f"All weights are alike in {first_few(names, 6)}: the largest is at most {ALIKE} times the smallest, so no "
+        f"token attends to any other in particular, and the pattern says nothing; read {READ_ON}."
+    )
 
 
 def _token(point: Point, height: int, width: int) -> tuple[int, int]:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from soft.errors import first_few
+from soft.runs.idle_attention import MIN_SHARE, READ_ON
 from soft.studies.paired import Estimate, detectable_difference, mean_difference, share_of_gap
 from soft.studies.rows import Row, name_settings
 from soft.studies.study import ALL, Point, Study
-
-MIN_SHARE = 0.01  # of a block's output: below, what attention adds cannot matter
 
 
 @dataclass(frozen=True)
@@ -115,18 +114,20 @@ def _check_attention(rows: Sequence[Row], study: Study) -> Iterator[str]:
     idle = [row for row in asked if max(shares(row).values()) < MIN_SHARE]
     if idle and len(idle) == len(asked):
         yield (
-            f"This table cannot answer a question about attention: in every row of it attention adds less than "
-            f"{100 * MIN_SHARE:g} % of its block's output (column attention share), so its settings cannot matter."
+            "This table cannot answer a question about attention: in every row of it what the attention adds differs "
+            f"between tokens by less than {100 * MIN_SHARE:g} % of a block's attention output (column attention "
+            f"share), so its settings can hardly matter; read {READ_ON}."
         )
     elif idle:
         yield (
-            f"In these rows attention adds less than {100 * MIN_SHARE:g} % of its block's output, so its settings "
-            f"cannot matter there: {first_few((row.name for row in idle), 6, '; ')}."
+            f"In these rows what the attention adds differs between tokens by less than {100 * MIN_SHARE:g} % of a "
+            f"block's attention output, so its settings can hardly matter there (read {READ_ON}): "
+            f"{first_few((row.name for row in idle), 6, '; ')}."
         )
 
 
 def shares(row: Row) -> dict[str, float]:
-    """Return the mean share of attention in a block's output, from 0 to 1, by stage (or "" for a model without)."""
+    """Return the mean share of the attention, from 0 to 1, by stage; see `soft.attention.share`."""
     prefix = "attention_share"
     names = sorted(name for name in row.measured if name.startswith(prefix))
     return {name.removeprefix(prefix).lstrip("_"): row.measured[name].mean for name in names}

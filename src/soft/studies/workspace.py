@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
 BEST = "val/top1.max"  # the name of the summary of val/top1 by its maximum
-RESIDUALS = [f"newton/residual_stage{stage}" for stage in (1, 2, 3)]
+RESIDUALS, SHARES, KERNEL_MEANS = (
+    [f"{name}_stage{stage}" for stage in (1, 2, 3)]
+    for name in ("newton/residual", "attention/share", "attention/kernel_mean")
+)
 AXES = ("model.attention.num_landmarks", "model.attention.newton_iters")
 _VIRIDIS = ((0, "#440154"), (50, "#21918c"), (100, "#fde725"))  # percent of the range of colours
 
@@ -27,12 +30,14 @@ _VIRIDIS = ((0, "#440154"), (50, "#21918c"), (100, "#fde725"))  # percent of the
 def build_workspace(entity: str, project: str) -> "Workspace":
     """Build the project's workspace, in which runs are grouped by sweep.
 
-    It shows curves, landmarks × iterations × top-1, residuals, throughput, images and the machine.
+    It shows curves, landmarks × iterations × top-1, the attention's share, residuals, throughput, images and the
+    machine.
     """
     _, ws = _library()
     sections = {
         "Curves": _curves(),
         "Landmarks × iterations × top-1": [_heat_map(*AXES), _parallel(AXES)],
+        "Attention": [_shares(), _kernel_means()],
         "Newton residual": [_residuals()],
         "Throughput and optimisation": [_throughput(), _line("Learning rate", "lr"), _line("Gradient", "grad_norm")],
         "Images": [_images("first_batch"), _images("attention_maps")],
@@ -77,6 +82,7 @@ def build_report(study: Study, entity: str, project: str) -> "Report":
     panels = {
         "Best top-1": [*bars, *maps, _parallel(dict.fromkeys([*study.varied, *AXES]))],
         "Curves": _curves(),
+        "Attention": [_shares(), _kernel_means()],
         "Newton residual and throughput": [_residuals(), _throughput()],
         "Attention maps": [_images("attention_maps")],
     }
@@ -154,6 +160,14 @@ def _curves() -> list["Panel"]:
 
 def _residuals() -> "Panel":
     return _line("‖I − A·A⁺‖ / √m by stage", *RESIDUALS, x="epoch", log_y=True)
+
+
+def _shares() -> "Panel":
+    return _line("Share of the attention output that tells tokens apart, by stage", *SHARES, x="epoch", log_y=True)
+
+
+def _kernel_means() -> "Panel":
+    return _line("Mean of the kernel P by stage", *KERNEL_MEANS, x="epoch", log_y=True)
 
 
 def _throughput() -> "Panel":

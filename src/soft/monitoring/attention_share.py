@@ -1,0 +1,32 @@
+"""Whether the attention is at work, as metrics."""
+
+from soft.attention import NoAttention
+from soft.attention.share import attention_share
+from soft.monitoring.stage_metrics import StageMetrics
+from soft.runs.idle_attention import KERNEL_MEAN, SHARE
+
+
+class AttentionShare(StageMetrics):
+    """Callback that logs attention/share_stage{1..3} and attention/kernel_mean_stage{1..3} of the evaluated model.
+
+    The share, from 0 to 1, is that of the attention's output which its global term adds and which differs between
+    tokens, see `soft.attention.share`. The kernel's mean is the mean of P, which attentions with a Gaussian kernel
+    have. Both are averaged over images and the stage's blocks, the latter over heads too, see `StageMetrics`. The
+    attention `none` has no global term, and no share.
+
+    Args:
+        images: how many images of the first validation batch are measured; 0 for none.
+    """
+
+    def __init__(self, images: int = 16):
+        measures = {
+            SHARE: (
+                lambda module: hasattr(module, "branches") and not isinstance(module, NoAttention),
+                attention_share,
+            ),
+            KERNEL_MEAN: (
+                lambda module: hasattr(module, "kernel_mean"),
+                lambda module, x, grid: module.kernel_mean(x, grid),
+            ),
+        }
+        super().__init__(measures, images, "callbacks.attention_share.images")
