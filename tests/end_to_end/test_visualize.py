@@ -33,6 +33,7 @@ def test_several_checkpoints_stand_side_by_side(folder):
     )
     picture = folder / "two" / "attention_maps.png"
     assert "two/attention_maps.png" in done.stdout
+    assert "Note: All weights are alike in soft stages.1.blocks.0" in done.stdout
     pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
     height, width = pixels.shape[:2]
     assert 1 < width / height < 2  # two rows of three panels
