@@ -148,7 +148,7 @@ def test_windows_of_a_sequence_follow_each_other_to_its_end():
 
 @pytest.mark.parametrize(("m", "grid"), [(17, (1, 16)), (17, (16, 1))])
 def test_more_landmarks_than_a_sequence_has_tokens_are_an_error(m, grid):
-    with pytest.raises(SettingError, match="num_landmarks=17 is more than the 16 tokens .* use at most 16"):
+    with pytest.raises(SettingError, match=r"num_landmarks=17 is more than the 16 tokens .* use at most 16"):
         LandmarkSampler(8, grid, m)
 
 

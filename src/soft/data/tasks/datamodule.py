@@ -1,106 +1,92 @@
-"""The data module of tasks whose inputs are integers: generated ones, and images as grey pixels."""
+"""The data module of generated tasks, whose inputs are integers."""
+
+from functools import partial
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from soft.data.augmentation import Augmentation
 from soft.data.batches import Batch, Sample
-from soft.data.datamodule import ImageDataModule
-from soft.data.datasets import DOWNLOADS, one_at_a_time
-from soft.data.sampling import EpochSampler, ShardSampler
+from soft.data.classification import ClassificationDataModule
+from soft.data.datasets import check_options
+from soft.data.facts import facts
+from soft.data.image_sets import ImageSets
+from soft.data.tasks.builders import TASKS
+from soft.data.tasks.generated import SPLITS
 from soft.errors import SettingError
-from soft.settings import check_whole
+from soft.settings import check_choice
 
 
-class TaskDataModule(ImageDataModule):
+class TaskDataModule(ClassificationDataModule):
     """Token ids or grey values and labels: batches of integers (B, fields, H, W) and (B,).
 
-    Order, devices and workers are `ImageDataModule`'s. Nothing augments the inputs.
+    An example is a function of (task_seed, split, index), whatever the run's seed, the devices and the workers are.
 
     Args:
-        dataset: `recall`, `listops`, `pathfinder` or `pixels`.
+        dataset: a name in `soft.data.tasks.builders.TASKS`.
+        split: what validation and evaluation read: train, val or test; None for val.
         img_size: height and width in tokens; [1, N] for a sequence.
-        num_classes: must agree with the data; None takes what is there.
-        vocabulary: number of token ids or grey values that the model is built for.
-        fields: token ids per position.
-        batch_size, val_batch_size, num_workers, seed, root: see `ImageDataModule`.
-        augment: only its label smoothing may be on, see `setup`.
-        hflip: not used; the augmentation recipes refer to it.
-        options: the data set's own; the keywords of its builder in `soft.data.tasks.builders`.
+        train_examples, val_examples, test_examples: number of examples of each split.
+        task_seed: seed of the examples; a run's own seed is another one, so that all runs see the same data.
+        batch_size: examples of one optimiser step, over all devices and accumulated batches.
+        val_batch_size: examples per device.
+        num_workers: see `ClassificationDataModule`.
+        augment: only its label smoothing may be on.
+        seed: of the order.
+        options: the task's own; the keywords of its builder. What is not given of them, of `img_size` and of the
+            numbers of examples is taken from `soft.data.facts`.
 
     Raises:
-        SettingError: as `ImageDataModule`; `setup` also for an augmentation that changes inputs.
+        SettingError: an argument of the wrong type or out of range, or an augmentation that changes inputs.
     """
 
     def __init__(
         self,
-        *,
         dataset: str,
-        img_size: int | list[int],
-        num_classes: int | None,
-        vocabulary: int,
-        fields: int,
-        batch_size: int,
-        val_batch_size: int,
-        num_workers: int | None,
-        augment: Augmentation,
-        seed: int,
-        hflip: float = 0.0,
+        *,
+        split: str | None = None,
+        img_size: int | list[int] | None = None,
+        train_examples: int | None = None,
+        val_examples: int | None = None,
+        test_examples: int | None = None,
+        task_seed: int = 0,
+        batch_size: int = 64,
+        val_batch_size: int = 256,
+        num_workers: int | None = None,
+        augment: Augmentation | None = None,
+        seed: int = 0,
         **options,
     ):
-        check_whole("data.vocabulary", vocabulary, least=2)
-        check_whole("data.fields", fields, least=1)
-        super().__init__(
-            dataset=dataset,
-            img_size=img_size,
-            num_classes=num_classes,
-            mean=[0.5, 0.5, 0.5],
-            std=[0.5, 0.5, 0.5],
-            crop_pct=1.0,
-            interpolation="bicubic",
-            hflip=hflip,
-            batch_size=batch_size,
-            val_batch_size=val_batch_size,
-            num_workers=num_workers,
-            augment=augment,
-            seed=seed,
-            grid=img_size,
-            vocabulary=vocabulary,
-            fields=fields,
-            **options,
-        )
-
-    def prepare_data(self) -> None:
-        """Fetch the images that data=pixels reads, as `ImageDataModule` does; the other tasks need no file."""
-        source, root = self.options.get("source"), self.options.get("root")
-        if source in DOWNLOADS:
-            if root is None:
-                raise SettingError(f"data.source={source} needs data.root, the folder that holds it.")
-            with one_at_a_time(root):
-                DOWNLOADS[source](root)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Check the settings and build the data; a second call does nothing."""
+        check_choice("`data.dataset`", dataset, TASKS)
+        usual = dict(facts(dataset))
+        usual_size, usual_numbers = usual.pop("img_size"), {name: usual.pop(f"{name}_examples") for name in SPLITS}
+        img_size = usual_size if img_size is None else img_size
+        super().__init__(dataset, split, img_size, batch_size, val_batch_size, num_workers, augment, seed)
         if not self.augment.keeps_images or self.augment.mixup or self.augment.cutmix:
-            raise SettingError(f"Nothing augments the token ids of data={self.dataset}; choose augment=none.")
-        super().setup(stage)
+            raise SettingError(
+                f"An augmentation of images would change the answers of data={dataset}; choose augment=none, with "
+                "augment.label_smoothing if wanted."
+            )
+        check_choice("`data.split`", split or "val", SPLITS)
+        given = {"train": train_examples, "val": val_examples, "test": test_examples}
+        numbers = {name: usual_numbers[name] if number is None else number for name, number in given.items()}
+        self.options = usual | options
+        build = partial(TASKS[dataset], task_seed=task_seed, img_size=img_size)
+        check_options(dataset, build, {"size": None, "split": None, **self.options})
+        train, val = (build(numbers[name], name, **self.options) for name in ("train", split or "val"))
+        self.in_chans, self.vocabulary = train.fields, train.vocabulary
+        self.sets = ImageSets(train, val, train.class_names)
+        self.num_classes, self.class_names = train.num_classes, train.class_names
+        self.train_size, self.val_size, self.notes = len(train), len(val), []
 
-    def train_dataloader(self) -> DataLoader:
-        """This rank's batches of `steps_per_epoch` optimiser steps, in a new order every epoch."""
-        _ = self.steps_per_epoch  # an epoch without a step is an error, not an empty loader
-        batch = self.per_device_batch
-        sampler = EpochSampler(
-            self.train_size, self.seed, self.batch_size, batch, self._num_replicas, self._rank, self._start()
-        )
-        return self._loader(Samples(self.sets.train), sampler, batch)
+    def training_examples(self) -> Dataset:
+        return Samples(self.sets.train)
 
-    def val_dataloader(self) -> DataLoader:
-        """This rank's share of the validation examples; over all ranks, each comes exactly once."""
-        sampler = ShardSampler(self.val_size, self._num_replicas, self._rank)
-        return self._loader(Samples(self.sets.val), sampler, self.val_batch_size)
+    def validation_examples(self) -> Dataset:
+        return Samples(self.sets.val)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
-        """A loader's batch -> token ids (B, fields, H, W) and labels (B,), integers."""
+        """Return a loader's batch as integers (B, fields, H, W) and labels (B,)."""
         return batch.images, batch.labels
 
 

@@ -3,39 +3,62 @@
 Source: the task "Image" of Tay et al., "Long Range Arena" (2021), there with CIFAR-10: 1,024 pixels of 256 values.
 """
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from soft.settings import check_pixels
+from soft.data.augmentation import Augmentation
+from soft.data.batches import Batch
+from soft.data.datamodule import ImageDataModule
+from soft.errors import SettingError
+
+MIDDLE = [0.5, 0.5, 0.5]  # mean and deviation with which grey values from 0 to 255 become values from -1 to 1
 
 
-class Pixels(Dataset):
-    """Grey images of a data set of images: int64 (1, H, W) with values from 0 to 255, row after row, and the label.
+class PixelDataModule(ImageDataModule):
+    """Grey values and labels of a data set of images: batches of integers (B, 1, H, W) from 0 to 255 and (B,).
 
-    The sequence is made by a model that lays its tokens out so (`layout=sequence`): its length is H·W.
+    A model that lays its tokens out so (`layout=sequence`) makes a sequence of H·W pixels of them, row after row.
 
     Args:
-        images: `images[index]` is (PIL image, label), as in `soft.data.image_sets.ImageSets`.
-        img_size: height and width in pixels, or one number for both; images of another size are resized (bicubic).
+        dataset: a name in `soft.data.datasets.BUILDERS`.
+        mean, std: not for grey values, which the model scales itself.
+        augment: may crop, mirror and colour images, but neither erase parts of them nor mix them.
+        options: see `ImageDataModule`.
+
+    Raises:
+        SettingError: as `ImageDataModule`, or an augmentation that does not leave whole grey values.
     """
 
+    in_chans = 1
     vocabulary = 256
-    fields = 1
 
-    def __init__(self, images: Dataset, img_size: int | tuple[int, int]):
-        check_pixels("data.img_size", img_size)
-        self.images = images
-        self.grid = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+    def __init__(
+        self,
+        dataset: str,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        augment: Augmentation | None = None,
+        **options,
+    ):
+        for name, value in (("mean", mean), ("std", std)):
+            if value is not None:
+                raise SettingError(
+                    f"`data.{name}`={list(value)} is not for grey values, which the model scales itself."
+                )
+        super().__init__(dataset, mean=MIDDLE, std=MIDDLE, augment=augment, **options)
+        for name in ("erase_prob", "mixup", "cutmix"):
+            if value := getattr(self.augment, name):
+                raise SettingError(f"augment.{name}={value} does not leave whole grey values; set augment.{name}=0.")
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def network_inputs(self, batch: Batch) -> Tensor:
+        """Return grey values (B, 1, H, W), integers from 0 to 255, on the batch's device."""
+        return grey_values(batch.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.images[index]
-        grey = image.convert("L")
-        if grey.size != self.grid[::-1]:
-            grey = grey.resize(self.grid[::-1], Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(grey, dtype=np.int64))[None], label
+
+def grey_values(images: Tensor) -> Tensor:
+    """Return the luma of RGB bytes (B, 3, H, W), int64 (B, 1, H, W), by ITU-R 601-2 and rounded as Pillow does."""
+    red, green, blue = images.to(torch.int64).unbind(1)
+    return ((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16).unsqueeze(1)
