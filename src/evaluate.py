@@ -26,6 +26,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.monitoring.console import quiet_libraries
     from soft.monitoring.evaluation import describe_evaluation, write_evaluation
     from soft.training.evaluator import ImageEvaluator
+    from soft.training.inputs import check_inputs
 
     quiet_libraries()
     given, choices = OmegaConf.to_container(cfg, resolve=True), HydraConfig.get().runtime.choices
@@ -46,6 +47,7 @@ def evaluate(cfg: DictConfig) -> float:
         datamodule = instantiate({key: value for key, value in given["data"].items() if value is not None})
     datamodule.prepare_data("validate")
     datamodule.setup("validate")
+    check_inputs(model, datamodule)
     check_validation_share(datamodule.val_size, hardware.layout.devices)
 
     # Classes by name, and images prepared as in training; differences are said

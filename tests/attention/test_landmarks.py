@@ -124,7 +124,39 @@ def test_the_gain_is_the_initial_weight_of_the_layer_norm(sampling):
     assert all(torch.equal(published.get_parameter(name), smaller.get_parameter(name)) for name in others)
 
 
-@pytest.mark.parametrize("gain", [0, -1.0, math.inf, math.nan, True, "1", None], ids=str)
+@pytest.mark.parametrize("gain", [0, -1.0, math.inf, math.nan, True, "1"], ids=str)
 def test_a_gain_that_is_no_number_above_0_is_an_error(gain):
-    with pytest.raises(SettingError, match=r"landmark_gain=.* has to be a number above 0\."):
+    with pytest.raises(SettingError, match=r"landmark_gain=.* has to be a number above 0, or null for 2/√d\."):
         LandmarkSampler(8, (8, 8), 4, gain=gain)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(("grid", "m"), [((1, 16), 4), ((1, 50), 7), ((1, 3), 3), ((12, 1), 5), ((1, 1), 1)], ids=str)
+def test_a_sequence_takes_any_number_of_landmarks(sampling, grid, m):
+    sampler = LandmarkSampler(8, grid, m, sampling)
+    assert sampler(torch.randn(2, 3, max(grid), 8), grid).shape == (2, 3, m, 8)
+
+
+def test_windows_of_a_sequence_follow_each_other_to_its_end():
+    """Five landmarks of 23 tokens stand every 4 tokens, and a window has 7 so that the last one reaches the end."""
+    sampler = LandmarkSampler(4, (1, 23), 5, "avgpool")
+    assert (sampler.stride, sampler.kernel) == ((1, 4), (1, 7))
+    q = torch.randn(1, 1, 23, 4)
+    means = torch.stack([q[:, :, 4 * i : 4 * i + 7].mean(2) for i in range(5)], 2)
+    torch.testing.assert_close(sampler(q, (1, 23)), act(sampler, means))
+
+
+@pytest.mark.parametrize(("m", "grid"), [(17, (1, 16)), (17, (16, 1))])
+def test_more_landmarks_than_a_sequence_has_tokens_are_an_error(m, grid):
+    with pytest.raises(SettingError, match=r"num_landmarks=17 is more than the 16 tokens .* use at most 16"):
+        LandmarkSampler(8, grid, m)
+
+
+@pytest.mark.parametrize("head_dim", [16, 32, 64, 128])
+def test_the_gain_of_none_puts_landmarks_at_a_distance_of_about_1(head_dim):
+    """At this distance the Gaussian kernel has its largest gradient, for every width of a head."""
+    torch.manual_seed(0)
+    sampler = LandmarkSampler(head_dim, (8, 8), 16, gain=None)
+    assert sampler.norm.weight.tolist() == pytest.approx([2 / math.sqrt(head_dim)] * head_dim)
+    lengths = sampler(torch.randn(16, 2, 64, head_dim), (8, 8)).norm(dim=-1)
+    assert lengths.mean().item() == pytest.approx(1.1, abs=0.1)

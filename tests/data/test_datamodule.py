@@ -303,7 +303,7 @@ def test_a_batch_larger_than_the_data_is_an_error(make):
     data = ready(make(batch_size=1438))
 
     for ask in (lambda: data.steps_per_epoch, data.train_dataloader):
-        with pytest.raises(SettingError, match=r"batch_size=1438 is more than the 1437 training images"):
+        with pytest.raises(SettingError, match=r"batch_size=1438 is more than the 1437 training examples"):
             ask()
 
 

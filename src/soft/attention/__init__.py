@@ -63,7 +63,7 @@ def create_attention(
         dim: token width C, a multiple of `num_heads`.
         num_heads: h.
         grid: height and width in tokens that it is sized for.
-        conv_size: k of the k×k depthwise convolution of V, for the attentions that have it.
+        conv_size: k of the k×k depthwise convolution of V, for the attentions that have it; 0 for no convolution of V.
         options: the attention's own, such as `num_landmarks`, see `attention_options`.
 
     Raises:

@@ -19,11 +19,12 @@ class LandmarkSampler(nn.Module):
         head_dim: width d of a head.
         grid: height and width in tokens that the sampler is sized for. Another grid runs through it unchanged (as in
             the released code), which changes the number of landmarks for `conv` and `avgpool`.
-        num_landmarks: m, a square number with √m no larger than either side of the grid.
+        num_landmarks: m, a square number with √m no larger than either side of the grid. On a sequence, which is a grid
+            of one row, any number up to its length.
         sampling: `conv` (a convolution d→d shared by the heads, as published), `avgpool` (the mean of the same
             windows), `random` (m positions drawn once) or `first` (the first m tokens, the paper's biased sampling).
-        gain: initial weight of the LayerNorm, above 0; 1 as published. With a smaller one landmarks start nearer to the
-            origin, and the kernel starts wider.
+        gain: initial weight of the LayerNorm, above 0; 1 as published, None for `alive_gain(head_dim)`. With a smaller
+            one landmarks start nearer to the origin, and the kernel starts wider.
 
     Raises:
         SettingError: an unknown sampling, or a number of landmarks or a gain that does not fit.
@@ -35,7 +36,7 @@ class LandmarkSampler(nn.Module):
         grid: tuple[int, int],
         num_landmarks: int = 49,
         sampling: str = "conv",
-        gain: float = 1.0,
+        gain: float | None = 1.0,
     ):
         super().__init__()
         check_choice("sampling", sampling, SAMPLINGS)
@@ -43,11 +44,11 @@ class LandmarkSampler(nn.Module):
         self.sampling = sampling
         self.num_landmarks = num_landmarks
         self.tokens = grid[0] * grid[1]
-        side = landmark_side(num_landmarks, grid)
+        rows, columns = landmark_grid(num_landmarks, grid)
         # At 224 px the published strides of 8, 4 and 2 follow; in general it is the largest stride that fits, and the
         # kernel that reaches the far edge.
-        self.stride = (grid[0] // side, grid[1] // side)
-        self.kernel = (grid[0] - (side - 1) * self.stride[0], grid[1] - (side - 1) * self.stride[1])
+        self.stride = (grid[0] // rows, grid[1] // columns)
+        self.kernel = (grid[0] - (rows - 1) * self.stride[0], grid[1] - (columns - 1) * self.stride[1])
         # TorchScript leaves out the branches of `forward` whose part is None.
         self.conv = None
         positions = None
@@ -59,7 +60,7 @@ class LandmarkSampler(nn.Module):
             positions = order[:num_landmarks].sort().values
         self.register_buffer("positions", positions, persistent=False)
         self.norm = nn.LayerNorm(head_dim)
-        nn.init.constant_(self.norm.weight, gain)
+        nn.init.constant_(self.norm.weight, alive_gain(head_dim) if gain is None else gain)
 
     def forward(self, q: Tensor, grid: tuple[int, int], scale: float = 1.0) -> Tensor:
         """Return the landmarks (B, h, m, d) of `scale` times the queries (B, h, H·W, d) on their grid (H, W).
@@ -122,6 +123,24 @@ def _images(q: Tensor, grid: tuple[int, int]) -> Tensor:
     return q.reshape(b * h, grid[0], grid[1], d).permute(0, 3, 1, 2)
 
 
+def landmark_grid(num_landmarks: int, grid: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of the landmarks: √m and √m, or 1 and m on a grid of one row (m and 1 on one column).
+
+    Raises:
+        SettingError: the number does not fit the grid, see `landmark_side`, or is more than the sequence has tokens.
+    """
+    if min(grid) > 1:
+        side = landmark_side(num_landmarks, grid)
+        return side, side
+    check_whole("num_landmarks", num_landmarks, 1)
+    if num_landmarks > max(grid):
+        raise SettingError(
+            f"num_landmarks={num_landmarks} is more than the {max(grid)} tokens of a stage's grid of {grid[0]}x"
+            f"{grid[1]}; use at most {max(grid)}."
+        )
+    return (1, num_landmarks) if grid[0] == 1 else (num_landmarks, 1)
+
+
 def landmark_side(num_landmarks: int, grid: tuple[int, int]) -> int:
     """Return √m, after checking that m is a square that fits the grid.
 
@@ -142,8 +161,19 @@ def landmark_side(num_landmarks: int, grid: tuple[int, int]) -> int:
     return side
 
 
+def alive_gain(head_dim: int) -> float:
+    """Return 2/√d, the gain with which the kernel has about its largest gradient at the start, for heads of width d.
+
+    LayerNorm and GELU make landmarks of length ‖Q̃‖² = d·E[GELU(γz)²] ≈ d·γ²/4 for a small gain γ and normal z, whatever
+    the tokens, N and m are. Queries start much shorter. So r = ‖q − Q̃‖ is about γ·√d/2, and the gradient of the kernel,
+    r·exp(−r²/2), is largest at r = 1. There the kernel is exp(−½) = 0.61; at the published gain of 1 and d = 32 it is
+    0.001, and its gradient 0.7 % of this. The derivation is our own and not the paper's.
+    """
+    return 2 / math.sqrt(head_dim)
+
+
 def check_gain(gain: object) -> None:
-    """Refuse all but finite numbers above 0 as `landmark_gain`."""
+    """Refuse all but None and finite numbers above 0 as `landmark_gain`."""
     number = isinstance(gain, int | float) and not isinstance(gain, bool)
-    if not (number and 0 < gain < math.inf):
-        raise SettingError(f"landmark_gain={gain!r} has to be a number above 0.")
+    if not (gain is None or (number and 0 < gain < math.inf)):
+        raise SettingError(f"landmark_gain={gain!r} has to be a number above 0, or null for 2/√d.")

@@ -3,10 +3,30 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from soft.errors import SettingError
+
 
 def head_filters(num_heads: int, size: int) -> nn.Conv2d:
-    """Build the filters of the convolution, (h, 1, k, k): each head has one, which its channels share."""
-    return nn.Conv2d(num_heads, num_heads, size, padding=size // 2, groups=num_heads, bias=False)
+    """Build the filters of the convolution, (h, 1, k, k): each head has one, which its channels share.
+
+    Args:
+        num_heads: h.
+        size: k, odd; 0 for no convolution, see `leave_out`.
+
+    Raises:
+        SettingError: `size` is neither 0 nor an odd number.
+    """
+    if size and (not isinstance(size, int) or size < 0 or size % 2 == 0):
+        raise SettingError(f"conv_size={size!r} has to be an odd number, or 0 for no convolution.")
+    filters = nn.Conv2d(num_heads, num_heads, size or 1, padding=size // 2, groups=num_heads, bias=False)
+    return filters if size else leave_out(filters)
+
+
+def leave_out(filters: nn.Conv2d) -> nn.Conv2d:
+    """Return the filters as zeros that are not trained, so that their convolution adds nothing, now and later."""
+    nn.init.zeros_(filters.weight)
+    filters.weight.requires_grad_(False)
+    return filters
 
 
 def convolve(v: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -22,6 +22,7 @@ class MultiHeadAttention(nn.Module):
         num_heads: h.
         grid: height and width in tokens, for subclasses that are sized for them.
         conv_size: k of SOFT's convolution of V. Every attention is given it; these do not have that convolution.
+            Nyströmformer has one of its own, which a size of 0 leaves out.
 
     Raises:
         SettingError: `dim` is not a multiple of `num_heads`.

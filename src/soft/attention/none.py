@@ -21,7 +21,7 @@ class NoAttention(nn.Module):
         dim: token width C, a multiple of `num_heads`.
         num_heads: h.
         grid: not read; any grid runs.
-        conv_size: k of the k×k depthwise convolution of V.
+        conv_size: k of the k×k depthwise convolution of V; with 0, tokens do not mix at all.
 
     Raises:
         SettingError: `dim` is not a multiple of `num_heads`.

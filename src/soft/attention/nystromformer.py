@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from soft.attention.local import leave_out
 from soft.attention.multihead import MultiHeadAttention
 from soft.attention.precision import without_autocast
 from soft.attention.softmax import softmax_rows
@@ -27,7 +28,8 @@ class NystromAttention(MultiHeadAttention):
         dim, num_heads, grid, conv_size: see `MultiHeadAttention`.
         num_landmarks: m; more than N are of no use.
         pinv_iters: steps of the iterative pseudo-inverse, see `iterative_pinv`.
-        conv_kernel: odd width of the depthwise convolution of V along the sequence, one filter per head.
+        conv_kernel: odd width of the depthwise convolution of V along the sequence, one filter per head. With a
+            `conv_size` of 0 there is none.
         pinv_start: `matrix` or `batch`, see `iterative_pinv`.
     """
 
@@ -52,9 +54,12 @@ class NystromAttention(MultiHeadAttention):
         self.num_landmarks = num_landmarks
         self.pinv_iters = pinv_iters
         self.pinv_start = pinv_start
+        conv_kernel = conv_kernel if conv_size else 1
         self.conv = nn.Conv2d(
             num_heads, num_heads, (conv_kernel, 1), padding=(conv_kernel // 2, 0), groups=num_heads, bias=False
         )
+        if not conv_size:
+            leave_out(self.conv)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         return self.mix(q, k, v) + self.convolve(v)

@@ -29,12 +29,13 @@ class SoftAttention(nn.Module):
         dim: token width C, a multiple of `num_heads`.
         num_heads: h.
         grid: height and width in tokens that the landmark sampler is sized for.
-        conv_size: k of the k×k depthwise convolution of V: 9, 5, 3 in stages 1 to 3.
-        num_landmarks: m, a square number.
+        conv_size: k of the k×k depthwise convolution of V: 9, 5, 3 in stages 1 to 3; 0 for none.
+        num_landmarks: m, a square number, or any number on a grid of one row.
         newton_iters: T of Algorithm 2.
         sampling: how landmarks are taken, see `LandmarkSampler`.
         inverse: `newton`, `cholesky` or `svd`, see `kernel_inverse`.
-        landmark_gain: initial gain of the landmarks' LayerNorm, 1 as published, see `LandmarkSampler`.
+        landmark_gain: initial gain of the landmarks' LayerNorm: 1 as published; None for 2/√d, see
+            `soft.attention.landmarks.alive_gain`.
 
     Raises:
         SettingError: a value that is not known or does not fit.
@@ -54,7 +55,7 @@ class SoftAttention(nn.Module):
         newton_iters: int = 20,
         sampling: str = "conv",
         inverse: str = "newton",
-        landmark_gain: float = 1.0,
+        landmark_gain: float | None = 1.0,
     ):
         super().__init__()
         check_whole("newton_iters", newton_iters, 1)

@@ -59,12 +59,18 @@ def complete_options(
     if "root" in complete:
         root = complete["root"]
         complete["root"] = str(root) if dataset in COPIES and "://" in str(root) else Path(root).expanduser()
-    if unknown := [f"`data.{name}`" for name in complete if name not in parameters]:
+    check_options(dataset, BUILDERS[dataset], complete)
+    return complete
+
+
+def check_options(dataset: str, builder: Callable[..., object], options: Mapping[str, object]) -> None:
+    """Refuse options that the builder of a data set does not take, and the lack of one that it needs."""
+    parameters = inspect.signature(builder).parameters
+    if unknown := [f"`data.{name}`" for name in options if name not in parameters]:
         raise SettingError(f"`data.dataset`={dataset} does not take {first_few(unknown)}.")
     needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-    if missing := [f"`data.{name}`" for name in needed if name not in complete]:
+    if missing := [f"`data.{name}`" for name in needed if name not in options]:
         raise SettingError(f"`data.dataset`={dataset} needs {first_few(missing)}.")
-    return complete
 
 
 def fetch(dataset: str, options: Mapping[str, object], train: bool, split: str | None) -> None:

@@ -19,6 +19,7 @@ from soft.launch.hardware import Hardware, choose_devices
 from soft.launch.resources import Resources, check_wandb, find_resources
 from soft.launch.trainer_settings import check_callbacks, check_trainer_settings
 from soft.models.flops import count_macs
+from soft.training.inputs import check_inputs, input_shape
 from soft.training.length import Length, training_length
 from soft.training.optim import scaled_lr
 
@@ -136,13 +137,14 @@ def plan_run(
     if train is not None:
         length = training_length(train, hardware.layout, settings, recipe["schedule"]["epochs"])
     module = build(classes, hardware.layout, length)
+    check_inputs(module.model, datamodule)
 
     img_size = to_2tuple(datamodule.img_size)
     params = sum(parameter.numel() for parameter in module.model.parameters())
     plan = Plan(
         model=recipe["model"]["name"],
         params=params,
-        macs=count_macs(module.model, (3, *img_size)),
+        macs=count_macs(module.model, input_shape(module.model, img_size)),
         data=datamodule.dataset,
         img_size=img_size,
         num_classes=classes,

@@ -7,7 +7,6 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
-from timm.layers import to_2tuple
 from torch import nn
 
 from soft.errors import SettingError
@@ -16,6 +15,7 @@ from soft.hardware.memory_estimate import MemoryEstimate, estimate_memory
 from soft.hardware.requirements import Finding, check_disk, check_memory, is_reachable
 from soft.launch.hardware import Hardware
 from soft.monitoring.wandb_logger import resolve_wandb_mode, wandb_server
+from soft.training.inputs import input_shape
 
 # A launch on CPUs estimates no memory for models smaller than this, since that would take most of the start.
 SMALL_MODEL = 5e6  # parameters
@@ -71,7 +71,7 @@ def _estimate_memory(
         with isolate_rng():
             memory = estimate_memory(
                 module,
-                (3, *to_2tuple(datamodule.img_size)),
+                input_shape(module.model, datamodule.img_size),
                 hardware.layout,
                 datamodule.val_batch_size,
                 recipe["trainer"]["precision"],

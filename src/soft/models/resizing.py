@@ -7,6 +7,7 @@ whose size follows from the grid and `num_landmarks`; timm's `resample_patch_emb
 projections have a row for each token.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -103,10 +104,15 @@ def find_num_landmarks(windows: Sizes, grids: Sizes, preferred: int | None = Non
     Where several have, it is `preferred` if that is among them, else the smallest.
     """
     found = []
-    for side in range(1, min(min(grids[stage]) for stage in windows or grids) + 1):
-        samplers = {stage: LandmarkSampler(1, grids[stage], side**2, "avgpool") for stage in windows}
+    sizes = [grids[stage] for stage in windows or grids]
+    most = min(min(size) ** 2 if min(size) > 1 else max(size) for size in sizes)
+    squares = any(min(size) > 1 for size in sizes)  # a grid of one row takes any number
+    for number in range(1, most + 1):
+        if squares and math.isqrt(number) ** 2 != number:
+            continue
+        samplers = {stage: LandmarkSampler(1, grids[stage], number, "avgpool") for stage in windows}
         if all(samplers[stage].kernel == window for stage, window in windows.items()):
-            found.append(side**2)
+            found.append(number)
     return preferred if preferred in found else min(found, default=None)
 
 

@@ -132,10 +132,10 @@ def test_examples_depend_on_seed_split_and_index_alone():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(min_length=500, max_length=501), "no length between"),
-        (dict(max_depth=2, min_length=500), "data.max_depth=2"),
-        (dict(max_args=1), "data.max_args=1"),
-        (dict(max_depth=1), "data.max_depth=1"),
+        (dict(min_length=500, max_length=501), "leaves no length below the 501 tokens"),
+        (dict(max_depth=2, min_length=500), "max_depth=2"),
+        (dict(max_args=1), "max_args=1"),
+        (dict(max_depth=1), "max_depth=1"),
     ],
 )
 def test_settings_that_do_not_fit_are_a_sentence(arguments, words):

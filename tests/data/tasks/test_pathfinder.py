@@ -128,12 +128,12 @@ def test_examples_depend_on_seed_split_and_index_alone():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(dashes=200), "data.dashes=200"),
-        (dict(dashes=1), "data.dashes=1"),
+        (dict(dashes=200), "dashes=200"),
+        (dict(dashes=1), "dashes=1"),
         (dict(seed_distance=8), "less than 8"),
-        (dict(gap=0), "data.gap=0"),
-        (dict(continuity=0), "data.continuity=0"),
-        (dict(img_size=[32, 32]), "data.img_size"),
+        (dict(gap=0), "gap=0"),
+        (dict(continuity=0), "continuity=0"),
+        (dict(img_size=[32, 32]), "img_size"),
     ],
 )
 def test_settings_that_do_not_fit_are_a_sentence(arguments, words):

@@ -71,13 +71,13 @@ def test_the_end_of_the_data_set_ends_a_loop():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(size=0), "data.train_examples=0"),
+        (dict(size=0), "train_examples=0"),
         (dict(split="training"), "train, val, test"),
         (dict(pairs=64, colours=64), "at most 63 pairs"),
-        (dict(pairs=12, colours=11), "data.colours=11"),
-        (dict(digits=1), "data.digits=1"),
-        (dict(seed=-1), "data.task_seed=-1"),
-        (dict(grid=[8]), "data.img_size"),
+        (dict(pairs=12, colours=11), "colours=11"),
+        (dict(digits=1), "digits=1"),
+        (dict(seed=-1), "task_seed=-1"),
+        (dict(grid=[8]), "img_size"),
     ],
 )
 def test_settings_that_do_not_fit_are_a_sentence(arguments, words):

@@ -36,9 +36,9 @@ class GeneratedTask(Dataset, ABC):
     grid: tuple[int, int]
 
     def __init__(self, size: int, split: str, seed: int):
-        check_choice("data.split", split, SPLITS)
-        check_whole(f"data.{split}_examples", size, least=1)
-        check_whole("data.task_seed", seed, least=0)
+        check_choice("`data.split`", split, SPLITS)
+        check_whole(f"`data.{split}_examples`", size, least=1)
+        check_whole("`data.task_seed`", seed, least=0)
         self.size = size
         self.split = split
         self.seed = seed

@@ -56,10 +56,10 @@ class ListOps(GeneratedTask):
         max_length: int = 2000,
     ):
         super().__init__(size, split, seed)
-        check_whole("data.max_depth", max_depth, least=2)
-        check_whole("data.max_args", max_args, least=2)
-        check_whole("data.min_length", min_length, least=0)
-        check_whole("data.max_length", max_length, least=5)
+        check_whole("`data.max_depth`", max_depth, least=2)
+        check_whole("`data.max_args`", max_args, least=2)
+        check_whole("`data.min_length`", min_length, least=0)
+        check_whole("max_length, the N of data.img_size=[1, N],", max_length, least=5)
         self.max_depth = max_depth
         self.max_args = max_args
         self.min_length = min_length
@@ -68,7 +68,8 @@ class ListOps(GeneratedTask):
         self.class_names = [str(digit) for digit in range(10)]
         if not min_length + 1 < max_length:
             raise SettingError(
-                f"data.min_length={min_length} and data.max_length={max_length} leave no length between them."
+                f"`data.min_length`={min_length} leaves no length below the {max_length} tokens of "
+                f"data.img_size=[1, {max_length}]; use at most {max_length - 2}, or a longer sequence."
             )
         self.draw(np.random.default_rng(seed))  # settings that allow no expression show here
 
@@ -80,8 +81,9 @@ class ListOps(GeneratedTask):
                 padded[..., : len(tokens)] = tokens
                 return padded, value
         raise SettingError(
-            f"No expression in {ATTEMPTS} of data.max_depth={self.max_depth} and data.max_args={self.max_args} is "
-            f"longer than data.min_length={self.min_length} and shorter than data.max_length={self.max_length} tokens."
+            f"No expression in {ATTEMPTS} of `data.max_depth`={self.max_depth} and `data.max_args`={self.max_args} is "
+            f"longer than `data.min_length`={self.min_length} and shorter than the {self.max_length} tokens of "
+            f"data.img_size=[1, {self.max_length}]; use a smaller `data.min_length`, or a longer sequence."
         )
 
     def _expression(self, rng: np.random.Generator) -> tuple[list[int], int]:

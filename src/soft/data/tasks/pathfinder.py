@@ -80,19 +80,19 @@ class Pathfinder(GeneratedTask):
         dot_radius: float = 1.5,
     ):
         super().__init__(size, split, seed)
-        check_whole("data.img_size", img_size, least=8)
-        check_whole("data.dashes", dashes, least=2)
-        check_whole("data.distractors", distractors, least=0)
-        check_whole("data.distractor_dashes", distractor_dashes, least=1)
+        check_whole("`data.img_size`", img_size, least=8)
+        check_whole("`data.dashes`", dashes, least=2)
+        check_whole("`data.distractors`", distractors, least=0)
+        check_whole("`data.distractor_dashes`", distractor_dashes, least=1)
         for name, value in (("dash_length", dash_length), ("gap", gap), ("dot_radius", dot_radius)):
-            check_number(f"data.{name}", value, low=1)
-        check_number("data.thickness", thickness, low=0.1)
-        check_number("data.continuity", continuity, low=0.5)
-        check_number("data.seed_distance", seed_distance, low=1)
+            check_number(f"`data.{name}`", value, low=1)
+        check_number("`data.thickness`", thickness, low=0.1)
+        check_number("`data.continuity`", continuity, low=0.5)
+        check_number("`data.seed_distance`", seed_distance, low=1)
         if 4 * seed_distance >= img_size:
             raise SettingError(
-                f"data.seed_distance={seed_distance} leaves no place for the first path in data.img_size={img_size} "
-                f"pixels; use less than {img_size / 4:g}."
+                f"`data.seed_distance`={seed_distance} leaves no place for the first path in `data.img_size`="
+                f"{img_size}; use less than {img_size / 4:g} pixels."
             )
         self.grid = (img_size, img_size)
         self.class_names = ["apart", "joined"]
@@ -121,7 +121,7 @@ class Pathfinder(GeneratedTask):
                 break
         else:
             raise SettingError(
-                f"Two paths of data.dashes={self.dashes} do not fit data.img_size={self.grid[0]} pixels in {ATTEMPTS} "
+                f"Two paths of `data.dashes`={self.dashes} do not fit `data.img_size`={self.grid[0]} in {ATTEMPTS} "
                 "attempts; use fewer or shorter dashes, or a larger image."
             )
         label, start = int(rng.integers(2)), int(rng.integers(2))

@@ -44,20 +44,20 @@ class Recall(GeneratedTask):
         digits: int = 10,
     ):
         super().__init__(size, split, seed)
-        check_pixels("data.img_size", grid)
-        check_whole("data.pairs", pairs, least=1)
-        check_whole("data.colours", colours, least=1)
-        check_whole("data.digits", digits, least=2)
+        check_pixels("`data.img_size`", grid)
+        check_whole("`data.pairs`", pairs, least=1)
+        check_whole("`data.colours`", colours, least=1)
+        check_whole("`data.digits`", digits, least=2)
         self.grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
         cells = self.grid[0] * self.grid[1]
         if pairs >= cells:
             raise SettingError(
-                f"data.pairs={pairs} and the cell that asks do not fit the {cells} cells of data.img_size="
+                f"`data.pairs`={pairs} and the cell that asks do not fit the {cells} cells of `data.img_size`="
                 f"{list(self.grid)}; use at most {cells - 1} pairs."
             )
         if pairs > colours:
             raise SettingError(
-                f"data.pairs={pairs} need as many different colours, and data.colours={colours} are fewer; use at "
+                f"`data.pairs`={pairs} need as many different colours, and `data.colours`={colours} are fewer; use at "
                 f"least {pairs} colours."
             )
         self.pairs = pairs

@@ -1,0 +1,42 @@
+"""The flat encoder's blocks, in the place where the pyramid has its stages."""
+
+from collections.abc import Mapping
+
+from timm.models import checkpoint
+from torch import Tensor, nn
+
+from soft.attention import create_attention
+from soft.models.blocks import SoftBlock
+
+
+class EncoderStage(nn.Module):
+    """Post-norm blocks around attention `attention`: tokens (B, N, C) on `grid` -> (B, N, C).
+
+    Args:
+        local_kernel: width of the attention's convolution of V in tokens, odd; 0 for none.
+        options: the attention's own arguments.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        grid: tuple[int, int],
+        drops: list[float],
+        mlp_ratio: float,
+        local_kernel: int,
+        attention: str,
+        options: Mapping[str, object],
+    ):
+        super().__init__()
+        self.grid = grid
+        self.grad_checkpointing = False
+        self.blocks = nn.ModuleList()
+        for drop in drops:
+            attn = create_attention(attention, dim, num_heads, grid, local_kernel, **options)
+            self.blocks.append(SoftBlock(dim, attn, mlp_ratio, drop))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = checkpoint(block, x, self.grid) if self.grad_checkpointing else block(x, self.grid)
+        return x
