@@ -47,6 +47,6 @@ def print_rows(rows: Mapping[str, str]) -> None:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Print sentences that a reader of a result has to know, one per line."""
+    """Print sentences that a reader of the result has to know, one per line."""
     for note in notes:
         Console().print(Text(f"Note: {note}"), soft_wrap=True)
