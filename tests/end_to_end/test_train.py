@@ -105,7 +105,9 @@ def test_evaluate_gives_the_logged_top1(digits, name):
 
 def test_evaluate_raw_weights(digits):
     folder, _ = digits
-    run_here("evaluate.py", "checkpoint=run/checkpoints/last.ckpt", "weights=raw", "hydra.run.dir=raw", cwd=folder.parent)
+    run_here(
+        "evaluate.py", "checkpoint=run/checkpoints/last.ckpt", "weights=raw", "hydra.run.dir=raw", cwd=folder.parent
+    )
     result = yaml.safe_load((folder.parent / "raw" / "evaluation.json").read_text())
     assert result["top1"] == pytest.approx(values(read_csv(folder), "val_raw/top1")[-1], abs=1e-9)
 

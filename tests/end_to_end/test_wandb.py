@@ -64,7 +64,9 @@ def check_names(records):
 
 
 def test_offline_checkpoints_are_refused_before_anything_starts(tmp_path):
-    done = run_here("train.py", "logger=wandb", "logger.wandb.log_model=all", "hydra.run.dir=run", cwd=tmp_path, expect=2)
+    done = run_here(
+        "train.py", "logger=wandb", "logger.wandb.log_model=all", "hydra.run.dir=run", cwd=tmp_path, expect=2
+    )
     assert "logger.wandb.log_model=all uploads checkpoints, and this run is offline" in done.stderr
 
 
