@@ -6,6 +6,7 @@ import re
 import hydra
 import pytest
 import torch
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -32,7 +33,7 @@ def jobs_of(study, scale, *typed):
 @functools.cache
 def points(study, scale, *typed):
     """The resolved configurations of the runs, of the first seed alone."""
-    jobs = [job for job in jobs_of(study, scale, *typed) if not {"seed=1", "seed=2"} & set(job)]
+    jobs = [job for job in jobs_of(study, scale, *typed) if not {f"seed={seed}" for seed in (1, 2, 3, 4)} & set(job)]
     return [OmegaConf.to_container(compose(*job), resolve=True, throw_on_missing=True) for job in jobs]
 
 
@@ -41,23 +42,30 @@ def compose(*overrides, whole=False):
         return hydra.compose("train", ["output_dir=x", *overrides], return_hydra_config=whole)
 
 
-@pytest.mark.parametrize("study", TRAINED)
-@pytest.mark.parametrize("scale", ["laptop", "paper"])
+def scales(study):
+    text = yaml.safe_load((REPOSITORY / "experiments" / f"{study}.yaml").read_text(encoding="utf-8"))
+    return list(text["study"]["scales"])
+
+
+@pytest.mark.parametrize(("study", "scale"), [(study, scale) for study in TRAINED for scale in scales(study)])
 def test_every_point_composes_and_builds(study, scale):
     configs = points(study, scale)
     assert len(configs) > 1
     assert len({str(config) for config in configs}) == len(configs)
-    assert len(jobs_of(study, scale)) == len(configs) * (3 if scale == "laptop" else 1)
+    seeds = len(jobs_of(study, scale)) / len(configs)
+    assert seeds == 1 if scale == "paper" else seeds in (3, 5)
     for config in configs:
         data, model = config["data"], config["model"]
         assert config["study"]["scale"] == scale
         if scale == "laptop":
-            assert (data["dataset"], data["train_images"], model["name"]) == ("fashion_mnist", 15000, "soft_pico")
+            assert (data["dataset"], model["name"]) == ("recall", "soft_encoder")
+        elif scale == "images":
+            assert (data["dataset"], data["img_size"], model["name"]) == ("imagenet", 64, "soft_pico")
         else:
             assert (data["dataset"], config["schedule"]["epochs"]) == ("imagenet", 300)
             assert config["trainer"]["num_nodes"] == 4
         with torch.device("meta"):
-            create_from_config(model, data["num_classes"], data["img_size"])
+            create_from_config(model, data.get("num_classes") or data["digits"], data["img_size"])
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -68,8 +76,12 @@ def test_a_study_says_what_it_costs(study):
         assert "python src/benchmark.py" in head
         return
     assert f"python src/train.py -m experiments={study} scale=paper" in head
-    (runs,) = re.findall(rf"python src/train.py -m experiments={study} scale=laptop +(\d+) runs", head)
-    assert int(runs) == len(jobs_of(study, "laptop"))
+    for scale in scales(study):
+        (runs,) = re.findall(
+            rf"python src/train.py -m experiments={study} scale={scale}(?: data.root=\.\.\.)? +(\d+) (?:runs|models)",
+            head,
+        )
+        assert int(runs) == len(jobs_of(study, scale))
 
 
 def test_typed_settings_win():

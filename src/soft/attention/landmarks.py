@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from soft.errors import SettingError
-from soft.settings import check_choice, check_whole
+from soft.settings import check_choice, check_positive, check_whole
 
 SAMPLINGS = ("conv", "avgpool", "random", "first")
 
@@ -40,7 +40,7 @@ class LandmarkSampler(nn.Module):
     ):
         super().__init__()
         check_choice("sampling", sampling, SAMPLINGS)
-        check_gain(gain)
+        check_positive("landmark_gain", gain, null="2/√d")
         self.sampling = sampling
         self.num_landmarks = num_landmarks
         self.tokens = grid[0] * grid[1]
@@ -170,10 +170,3 @@ def alive_gain(head_dim: int) -> float:
     0.001, and its gradient 0.7 % of this. The derivation is our own and not the paper's.
     """
     return 2 / math.sqrt(head_dim)
-
-
-def check_gain(gain: object) -> None:
-    """Refuse all but None and finite numbers above 0 as `landmark_gain`."""
-    number = isinstance(gain, int | float) and not isinstance(gain, bool)
-    if not (gain is None or (number and 0 < gain < math.inf)):
-        raise SettingError(f"landmark_gain={gain!r} has to be a number above 0, or null for 2/√d.")

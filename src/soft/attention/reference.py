@@ -39,6 +39,7 @@ def attend(
     iters: int = 20,
     normalised: bool = False,
     kernel: Kernel | None = None,
+    global_scale: float | None = None,
 ) -> Tensor:
     """Return X = P·A⁺·(Pᵀ·V) + DWConv(V) of Algorithm 1: Q and V (B, h, N, d) -> (B, h, N, d).
 
@@ -50,12 +51,16 @@ def attend(
         iters: Newton-Raphson steps T.
         normalised: take D^(−½)·A⁺·D^(−½) in place of A⁺, the `soft_norm` variant.
         kernel: takes the place of `gaussian_kernel`, to measure another way of computing it.
+        global_scale: c; the first term is then multiplied by c/N, which the paper does not do.
     """
     kernel = kernel or gaussian_kernel
     q = q / q.shape[-1] ** 0.25
     landmarks = activate(sample(q, grid, weights.landmarks, stride), weights.gain, weights.bias)
     inverse = kernel_inverse(kernel(landmarks, landmarks), iters, normalised)
-    return mix(kernel(q, landmarks), inverse, v) + convolve(v, weights.local, grid)
+    x = mix(kernel(q, landmarks), inverse, v)
+    if global_scale is not None:
+        x = x * global_scale / q.shape[2]
+    return x + convolve(v, weights.local, grid)
 
 
 def gaussian_kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from soft.attention.landmarks import LandmarkSampler
 from soft.attention.local import convolve, head_filters
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
 from soft.attention.precision import at_least_float32, without_autocast, without_float16_autocast
-from soft.settings import check_choice, check_whole
+from soft.settings import check_choice, check_positive, check_whole
 
 
 class SoftAttention(nn.Module):
@@ -36,6 +36,9 @@ class SoftAttention(nn.Module):
         inverse: `newton`, `cholesky` or `svd`, see `kernel_inverse`.
         landmark_gain: initial gain of the landmarks' LayerNorm: 1 as published; None for 2/√d, see
             `soft.attention.landmarks.alive_gain`.
+        global_scale: c, above 0; P·A⁺·(Pᵀ·V) is then multiplied by c/N. As a sum over N tokens it grows with N, which
+            the local term does not; with c/N the two keep their proportion on every grid. None for the sum as
+            published.
 
     Raises:
         SettingError: a value that is not known or does not fit.
@@ -56,14 +59,17 @@ class SoftAttention(nn.Module):
         sampling: str = "conv",
         inverse: str = "newton",
         landmark_gain: float | None = 1.0,
+        global_scale: float | None = None,
     ):
         super().__init__()
         check_whole("newton_iters", newton_iters, 1)
+        check_positive("global_scale", global_scale, null="the sum as published")
         check_choice("inverse", inverse, INVERSES)
         check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.newton_iters = newton_iters
         self.inverse = inverse
+        self.global_scale = global_scale
         self.scale = (dim // num_heads) ** -0.25
         self.core = select_core()
         self.q = nn.Linear(dim, dim)
@@ -98,6 +104,8 @@ class SoftAttention(nn.Module):
         landmarks = self.landmarks(q, grid, self.scale)
         p, a = gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
         inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
+        if self.global_scale is not None:
+            inverse = self.global_scale / q.shape[2] * inverse
         # In this order nothing costs more than N·m·d.
         x = p @ (inverse @ (p.transpose(-2, -1) @ v))
         return x + convolve(v, self.local.weight, grid)
@@ -105,6 +113,11 @@ class SoftAttention(nn.Module):
     def fast_inverse(self, a: Tensor) -> Tensor:
         """Return `kernel_inverse` of A with this attention's settings, (B, h, m, m), without a gradient."""
         return fast_inverse(a, self.inverse, self.newton_iters, self.normalised)
+
+    @torch.jit.unused
+    def global_factor(self, grid: tuple[int, int]) -> float:
+        """Return what the global term is multiplied by on this grid: c/N, or 1 as published."""
+        return 1.0 if self.global_scale is None else self.global_scale / (grid[0] * grid[1])
 
     @torch.no_grad()
     def newton_residual(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -123,7 +136,7 @@ class SoftAttention(nn.Module):
         """
         with without_autocast(x.device.type):
             p, a = self._kernels(x, grid)
-            return p[:, :, queries] @ self.fast_inverse(a) @ p.transpose(-2, -1)
+            return self.global_factor(grid) * p[:, :, queries] @ self.fast_inverse(a) @ p.transpose(-2, -1)
 
     @torch.no_grad()
     def branches(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -135,7 +148,7 @@ class SoftAttention(nn.Module):
         with without_autocast(x.device.type):
             p, a = self._kernels(x, grid)
             v = at_least_float32(split_heads(self.v(x.to(self.v.weight.dtype)), self.num_heads))
-            x = p @ (self.fast_inverse(a) @ (p.transpose(-2, -1) @ v))
+            x = p @ (self.global_factor(grid) * self.fast_inverse(a) @ (p.transpose(-2, -1) @ v))
             return x, convolve(v, self.local.weight, grid)
 
     @torch.no_grad()

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 # Raise this when conf/ gains or loses a setting. Runs that were recorded under a lower number are compared by the
 # settings that both sides have.
-FORMAT = 2
+FORMAT = 3
+# What runs did before these settings existed.
+_BEFORE = {"model.attention.landmark_gain": 1.0, "model.attention.global_scale": None}
 
 # They say how a run is written, watched and started.
 RECORDING = frozenset({"output_dir", "name", "resume", "preflight", "logger", "callbacks", "study", "process", "hydra"})
@@ -84,10 +86,10 @@ def same_run(ours: Mapping[str, object], theirs: Mapping[str, object], older: bo
     """Return whether two identities are of the same run.
 
     Args:
-        older: `theirs` was recorded under another `FORMAT`, so that only settings of both sides are compared.
+        older: `theirs` was recorded under another `FORMAT`, so that only settings of both sides are compared, and those
+            of which it is known what runs did before they existed.
     """
-    keys = ours.keys() & theirs.keys() if older else ours.keys() | theirs.keys()
-    return all(ours.get(key) == theirs.get(key) for key in keys)
+    return not _differing(ours, theirs, older)
 
 
 def differences(
@@ -104,12 +106,20 @@ def differences(
     else:
         chosen = set(keys)
         ours, theirs = ({k: v for k, v in flatten(recipe) if k in chosen} for recipe in (ours, theirs))
-    names = [key for key in {**ours, **theirs} if not older or (key in ours and key in theirs)]
-    return [
-        f"{key}={_shown(ours.get(key))} (was {_shown(theirs.get(key))})"
-        for key in names
-        if ours.get(key) != theirs.get(key)
-    ]
+    found = _differing(ours, theirs, older)
+    return [f"{key}={_shown(our_value)} (was {_shown(their_value)})" for key, (our_value, their_value) in found.items()]
+
+
+def _differing(
+    ours: Mapping[str, object], theirs: Mapping[str, object], older: bool
+) -> dict[str, tuple[object, object]]:
+    """Return the two values of each setting that differs."""
+    before = _BEFORE if older else {}
+    keys = [key for key in {**ours, **theirs} if not older or key in before or (key in ours and key in theirs)]
+    pairs = {key: (ours.get(key, before.get(key)), theirs.get(key, before.get(key))) for key in keys}
+    return {
+        key: (our_value, their_value) for key, (our_value, their_value) in pairs.items() if our_value != their_value
+    }
 
 
 def _shown(value: object) -> str:

@@ -20,9 +20,10 @@ def gradients(form, q, v, grid, leaves, weight):
 @pytest.mark.parametrize("conv_size", [3, 5, 9])
 @pytest.mark.parametrize("layout", ["tokens first", "heads first"])
 @pytest.mark.parametrize("grid", [(12, 12), (7, 10)], ids=str)
-def test_the_fused_and_the_recorded_form_are_the_reference(attention, conv_size, layout, grid):
+@pytest.mark.parametrize("global_scale", [None, 5.0])
+def test_the_fused_and_the_recorded_form_are_the_reference(attention, conv_size, layout, grid, global_scale):
     torch.manual_seed(0)
-    module = attention(24, 3, grid, conv_size, num_landmarks=16).double()
+    module = attention(24, 3, grid, conv_size, num_landmarks=16, global_scale=global_scale).double()
     n = grid[0] * grid[1]
     if layout == "heads first":
         q, v = torch.randn(2, 2, 3, n, 8, dtype=torch.float64).requires_grad_().unbind()
@@ -32,7 +33,9 @@ def test_the_fused_and_the_recorded_form_are_the_reference(attention, conv_size,
     weights = reference.Weights(sampler.conv.weight, sampler.norm.weight, sampler.norm.bias, module.local.weight)
 
     def defined(q, v, grid):
-        return reference.attend(q, v, grid, weights, sampler.stride, normalised=module.normalised)
+        return reference.attend(
+            q, v, grid, weights, sampler.stride, normalised=module.normalised, global_scale=global_scale
+        )
 
     weight, leaves = torch.randn(2, 3, n, 8, dtype=torch.float64), (q, v, *module.parameters())
     expected = gradients(defined, q, v, grid, leaves, weight)

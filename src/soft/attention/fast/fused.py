@@ -31,8 +31,9 @@ def fused_attention(
     scale: float,
     invert: Callable[[Tensor], Tensor],
     normalised: bool = False,
+    factor: float = 1.0,
 ) -> Tensor:
-    """Return X = P·A⁺·(Pᵀ·V) + DWConv(V), (B, N, h, d).
+    """Return X = `factor`·P·A⁺·(Pᵀ·V) + DWConv(V), (B, N, h, d).
 
     P is the Gaussian kernel of `scale`·Q and Q̃, A that of Q̃ and Q̃.
 
@@ -44,9 +45,10 @@ def fused_attention(
         scale: of Q, d^(−¼) in the paper.
         invert: returns A⁺ of A, both (B, h, m, m); its gradient is taken to be that of the exact inverse.
         normalised: whether `invert` returns D^(−½)·A⁺·D^(−½), D the row sums of A.
+        factor: of the global term, 1 as published.
     """
     return _FusedAttention.apply(
-        q, landmarks, v, filters, _Options(grid, scale, invert, normalised, torch.is_grad_enabled())
+        q, landmarks, v, filters, _Options(grid, scale, invert, normalised, factor, torch.is_grad_enabled())
     )
 
 
@@ -57,6 +59,7 @@ class _Options(NamedTuple):
     scale: float
     invert: Callable[[Tensor], Tensor]
     normalised: bool
+    factor: float
     trains: bool
 
 
@@ -69,6 +72,8 @@ class _FusedAttention(torch.autograd.Function):
         m = landmarks.shape[2]
         a = gaussian_kernel(landmarks, landmarks)
         inverse = options.invert(a).reshape(b * h, m, m)
+        if options.factor != 1:
+            inverse = options.factor * inverse
 
         # The exponent q·l − ½‖q‖² − ½‖l‖² is one product of [q, −½‖q‖², 1] with [l, 1, −½‖l‖²].
         queries = q.new_empty(b, h, n, d + 2)
@@ -101,7 +106,7 @@ class _FusedAttention(torch.autograd.Function):
         q, landmarks, v, filters, a, inverse, p, mixed, weighted = ctx.saved_tensors
         b, n, h, d = v.shape
         m = landmarks.shape[2]
-        grid, scale, _, normalised, _ = ctx.options
+        grid, scale, _, normalised, factor, _ = ctx.options
         # All that reads V and the gradient stands together, while they are in the cache.
         grad_by_head = _by_head(grad)
         grad = grad.contiguous()
@@ -126,9 +131,9 @@ class _FusedAttention(torch.autograd.Function):
         by_key = torch.bmm(exponent, _by_head(q))
         del exponent
 
-        # ∂L/∂A is −A⁺ᵀ·(∂L/∂A⁺)·A⁺ᵀ, where ∂L/∂A⁺ is grad_weighted·mixedᵀ.
+        # ∂L/∂A is −A⁺ᵀ·(∂L/∂A⁺)·A⁺ᵀ, where ∂L/∂A⁺ is grad_weighted·mixedᵀ; `inverse` is A⁺ times the factor.
         a = a.view(b * h, m, m)
-        grad_a = torch.bmm(grad_mixed, weighted.mT).neg_()
+        grad_a = torch.bmm(grad_mixed, weighted.mT).mul_(-1 / factor)
         if normalised:
             sums = a.sum(-1, keepdim=True)
             roots = sums.sqrt()

@@ -31,5 +31,15 @@ def fused_core(attention: SoftAttention, q: Tensor, v: Tensor, grid: tuple[int, 
     landmarks, q = sample_landmarks(attention.landmarks, q, grid, attention.scale)
     filters = attention.local.weight.to(v.dtype)
     q, v = q.transpose(1, 2), v.transpose(1, 2)
-    x = fused_attention(q, landmarks, v, filters, grid, attention.scale, attention.fast_inverse, attention.normalised)
+    x = fused_attention(
+        q,
+        landmarks,
+        v,
+        filters,
+        grid,
+        attention.scale,
+        attention.fast_inverse,
+        attention.normalised,
+        attention.global_factor(grid),
+    )
     return x.transpose(1, 2)
