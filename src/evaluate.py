@@ -19,7 +19,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.launch.trainer import create_trainer, lightning_options
     from soft.launch.trainer_settings import check_trainer_settings
     from soft.models.checkpoints import read_recipe
-    from soft.models.factory import create_from_checkpoint
+    from soft.models.factory import create_from_checkpoint, option_differences
     from soft.models.inference import optimise_for_inference
     from soft.models.metadata import read_metadata
     from soft.monitoring.attention_share import AttentionShare
@@ -32,7 +32,9 @@ def evaluate(cfg: DictConfig) -> float:
     given, choices = OmegaConf.to_container(cfg, resolve=True), HydraConfig.get().runtime.choices
     check_trainer_settings(given["trainer"])
     trained, metadata = read_recipe(cfg.checkpoint), read_metadata(cfg.checkpoint)
-    model = create_from_checkpoint(cfg.checkpoint, given.get("model"), cfg.weights)
+    options = {key: value for key, value in given["model"]["attention"].items() if value is not None}
+    chosen = None if choices.model is None else {**given["model"], "attention": options}
+    model = create_from_checkpoint(cfg.checkpoint, chosen, cfg.weights, attention_options=options)
     if cfg.optimise:
         model = optimise_for_inference(model)
     hardware = choose_devices(choices.trainer, given["trainer"])
@@ -58,12 +60,15 @@ def evaluate(cfg: DictConfig) -> float:
     differences = preprocessing_differences(metadata.to_dict(), datamodule.preprocessing) if metadata else []
     notes = [*datamodule.notes, match.note, *(f"Images are prepared in another way: {text}." for text in differences)]
 
+    changes = option_differences(metadata.model, options) if metadata and not chosen else []
+    notes += [f"The model is another one than in training: {text}." for text in changes]
+
     evaluator = ImageEvaluator(model, match.indices)
     with explained_worker_errors():
         trainer.validate(evaluator, datamodule, verbose=False)
-    name = (given.get("model") or trained["model"])["name"]
+    settings = {} if chosen else {f"model.attention.{key}": value for key, value in options.items()}
     notes = [note for note in notes if note]
-    result = describe_evaluation(trainer, evaluator, datamodule, name, cfg.checkpoint, cfg.weights, notes)
+    result = describe_evaluation(trainer, evaluator, datamodule, cfg.checkpoint, cfg.weights, settings, notes)
     write_evaluation(result, cfg.output_dir)
     return result["top1"]
 

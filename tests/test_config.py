@@ -50,15 +50,15 @@ def test_every_attention_has_a_config_that_names_its_options():
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("name", ["soft_pico", "soft_norm_tiny"])
+@pytest.mark.parametrize("name", ["soft_pico", "soft_norm_tiny", "soft_encoder"])
 def test_every_attention_is_built_from_its_config(name, attention):
     cfg = compose(f"model={name}", f"model/attention={attention}")
     with torch.device("meta"):
         model = create_from_config(OmegaConf.to_container(cfg.model, resolve=True), num_classes=10)
-    attn = model.stages[2].blocks[0].attn
+    attn = model.stages[0 if name == "soft_encoder" else 2].blocks[0].attn
     assert type(attn) is ATTENTIONS[attention]
     if attention == "nystromformer":
-        assert attn.num_landmarks == cfg.suggested.num_landmarks == (9 if name == "soft_pico" else 49)
+        assert attn.num_landmarks == cfg.suggested.num_landmarks == {"soft_pico": 9, "soft_encoder": 16, "soft_norm_tiny": 49}[name]
 
 
 # SPEC section 4: learning rate at batch 1024, plain and normalised.

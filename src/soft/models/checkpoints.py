@@ -191,6 +191,10 @@ def _misfit(
     if all(".attn.landmarks.conv." in key for key in keys) and not shapes:
         how, fits = ("by", "conv") if unknown else ("without", "avgpool, random or first, as they were trained")
         hint = f" The weights sample landmarks {how} a convolution; build the model with sampling={fits}."
+    if shapes and all(".attn.landmarks.conv." in key for key in shapes) and len(keys) == len(shapes):
+        hint = (
+            " The windows of landmarks follow from num_landmarks and img_size; build the model with the weights' own."
+        )
     for part, (option, axis) in _OPTIONS.items():
         if len(keys) == len(shapes) and all(key.endswith(part) for key in keys):
             hint = f" Build the model with {option}={shapes[keys[0]][0][axis]}, as the weights were trained."

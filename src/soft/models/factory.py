@@ -81,6 +81,7 @@ def create_from_checkpoint(
     num_classes: int | None = None,
     img_size: int | tuple[int, int] | None = None,
     reset_head: bool = False,
+    attention_options: Mapping[str, object] | None = None,
 ) -> SoftTransformer:
     """Return the model that a checkpoint holds, with its weights, class names and preprocessing.
 
@@ -91,6 +92,7 @@ def create_from_checkpoint(
         num_classes: width of the classifier; None for the file's. Another number gives a new classifier.
         img_size: pixels, or (height, width); None for the size of training. Another size resizes the weights.
         reset_head: give the model a new classifier, even if the file's has as many classes.
+        attention_options: options of the attention in place of the configuration's, such as `newton_iters`.
 
     Raises:
         SettingError: the file cannot be read, does not say which model it holds, or does not fit `config`.
@@ -99,7 +101,24 @@ def create_from_checkpoint(
     config = config or (metadata and metadata.model)
     if not config:
         raise SettingError(f"{path} does not say which model it holds; add model=soft_tiny, for example.")
+    if attention_options:
+        config = {"name": config["name"], **_options(config), **attention_options}
     return _create(state_dict, metadata, config, num_classes, img_size, reset_head)
+
+
+def option_differences(config: Mapping[str, object], options: Mapping[str, object]) -> list[str]:
+    """Return a phrase for each option of the attention that is not what `config` says.
+
+    Args:
+        config: as in `create_from_config`.
+        options: of the attention, by name.
+    """
+    recorded = _options(config)
+    return [
+        f"{name} is {value}, and was {recorded.get(name, 'its default')}"
+        for name, value in options.items()
+        if recorded.get(name) != value
+    ]
 
 
 def load_model(

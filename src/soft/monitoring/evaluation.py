@@ -20,12 +20,20 @@ def describe_evaluation(
     trainer: Trainer,
     evaluator: ImageEvaluator,
     datamodule: LightningDataModule,
-    model: str,
     checkpoint: str,
     weights: str,
+    settings: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, object]:
-    """Return the metrics that `trainer.validate` left, with the conditions under which they were measured."""
+    """Return the metrics that `trainer.validate` left, with the conditions under which they were measured.
+
+    Args:
+        trainer: it has validated `evaluator` on `datamodule`.
+        checkpoint: file of the weights.
+        weights: `ema` or `raw`.
+        settings: settings of the model that took the place of the checkpoint's, by their names.
+        notes: sentences that a reader of the result has to know.
+    """
     metrics = {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}
     attention = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("attention/")}
     return {
@@ -33,12 +41,13 @@ def describe_evaluation(
         **attention,
         "images": evaluator.images,
         "images_per_second": evaluator.images_per_second,
-        "model": model,
+        "model": evaluator.model.pretrained_cfg["architecture"],
         "params": sum(parameter.numel() for parameter in evaluator.model.parameters()),
         "data": datamodule.dataset,
         "img_size": list(to_2tuple(datamodule.img_size)),
         "checkpoint": str(checkpoint),
         "weights": weights,
+        "settings": dict(settings or {}),
         "precision": str(trainer.precision),
         "device": str(evaluator.device),
         "devices": trainer.world_size,

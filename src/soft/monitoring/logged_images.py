@@ -23,8 +23,8 @@ class LoggedImages(Callback):
 
     The first batch is shown as the training step sees it, augmented, erased and mixed, but without the normalisation.
     The maps are those of the evaluated model, always for the same validation images. Where no logger takes images,
-    nothing is drawn. Drawing does not change the random numbers of the training. The trainer's datamodule needs the
-    `mean` and `std` of its images.
+    nothing is drawn, and neither for token ids, which are no images. Drawing does not change the random numbers of the
+    training. The trainer's datamodule needs the `mean` and `std` of its images.
 
     Args:
         first_batch: number of images of the first batch; 0 for none.
@@ -46,7 +46,7 @@ class LoggedImages(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, _: LightningModule, outputs: object, batch: tuple, index: int
     ) -> None:
-        if self.first_batch and trainer.current_epoch == index == 0 and image_loggers(trainer):
+        if self.first_batch and trainer.current_epoch == index == 0 and image_loggers(trainer) and _has_images(trainer):
             # The training step has mixed the images of this batch in place.
             images = _denormalise(batch[0][: self.first_batch], trainer.datamodule)
             grid = make_grid(images, nrow=int(np.ceil(np.sqrt(len(images)))), pad_value=1.0)
@@ -72,7 +72,7 @@ class LoggedImages(Callback):
 
     def _due(self, trainer: Trainer) -> bool:
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if not self.attention_images or not fitting or not image_loggers(trainer):
+        if not self.attention_images or not fitting or not image_loggers(trainer) or not _has_images(trainer):
             return False
         epoch = trainer.current_epoch + 1
         regular = self.attention_every is not None and epoch % self.attention_every == 0
@@ -95,6 +95,11 @@ def log_images(trainer: Trainer, key: str, images: Sequence[np.ndarray]) -> None
         else:
             for number, image in enumerate(images):
                 logger.experiment.add_image(f"{key}/{number}", image, step, dataformats="HWC")
+
+
+def _has_images(trainer: Trainer) -> bool:
+    """Return whether the inputs are images of floats, and not token ids or grey values."""
+    return getattr(trainer.datamodule, "vocabulary", None) is None
 
 
 def _denormalise(images: Tensor, datamodule: object) -> Tensor:

@@ -11,7 +11,7 @@ from soft.data.augmentation import Augmentation
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.models.factory import create_from_config, describe_model
-from soft.models.metadata import Metadata
+from soft.models.metadata import KEY, Metadata
 from soft.training.length import Length
 
 _METADATA = ("dataset", "class_names", "img_size", "mean", "std", "crop_pct", "interpolation")
@@ -73,10 +73,11 @@ def load_module(module_class: type[LightningModule], path: str | Path) -> Lightn
         recipe, weights = checkpoint["recipe"], checkpoint["state_dict"]
         augment = {key: value for key, value in recipe["augment"].items() if not key.startswith("_")}
         layout = BatchLayout(**checkpoint["position"]["layout"])
-        data, classes = recipe["data"], len(weights["model.head.weight"])
+        img_size = checkpoint.get(KEY, {}).get("img_size") or recipe["data"]["img_size"]
+        classes = len(weights["model.head.weight"])
     except Exception as error:  # arbitrary bytes can raise anything
         raise SettingError(f"{path} is not a checkpoint of a training ({type(error).__name__}: {error}).") from error
-    module = build_module(module_class, recipe, Augmentation(**augment), data["img_size"], classes, layout, None)
+    module = build_module(module_class, recipe, Augmentation(**augment), img_size, classes, layout, None)
     module.load_state_dict(weights)
     return module.eval()
 

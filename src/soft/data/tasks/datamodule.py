@@ -64,8 +64,8 @@ class TaskDataModule(ClassificationDataModule):
         super().__init__(dataset, split, img_size, batch_size, val_batch_size, num_workers, augment, seed)
         if not self.augment.keeps_images or self.augment.mixup or self.augment.cutmix:
             raise SettingError(
-                f"An augmentation of images would change the answers of data={dataset}; choose augment=none, with "
-                "augment.label_smoothing if wanted."
+                f"An augmentation of images would change the answers of data={dataset}; choose augment=none, as "
+                "model=soft_encoder does."
             )
         check_choice("`data.split`", split or "val", SPLITS)
         given = {"train": train_examples, "val": val_examples, "test": test_examples}
