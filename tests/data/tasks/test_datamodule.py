@@ -95,6 +95,24 @@ def test_batches_do_not_depend_on_workers_or_devices():
     assert not torch.equal(epoch(ready(task("recall", seed=1))), alone)
 
 
+def test_fresh_examples_are_others_in_every_epoch_and_the_same_on_any_number_of_workers():
+    def epochs(**changes: object) -> list[torch.Tensor]:
+        loader = ready(task("recall", batch_size=12, **changes)).train_dataloader()
+        found = []
+        for epoch in (0, 1, 0):
+            loader.sampler.set_epoch(epoch)
+            batch = torch.cat([batch.images for batch in loader]).flatten(1)
+            found.append(torch.tensor(sorted(batch.tolist())))  # whatever the order of the epoch
+        return found
+
+    first, second, again = epochs()
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    first, second, _ = epochs(fresh_examples=False)
+    assert torch.equal(first, second)
+    assert all(map(torch.equal, epochs(), epochs(num_workers=2)))
+
+
 def test_the_data_are_the_same_for_every_run_seed():
     def examples(**changes: int) -> torch.Tensor:
         return torch.stack([x for x, _ in ready(task("recall", **changes)).sets.val])
@@ -159,6 +177,7 @@ def test_pixels_of_a_set_with_files(fashion_mnist_root):
         ("recall", dict(split="tset"), "data.split='tset' is not known; it is one of train, val, test"),
         ("recall", dict(val_examples=0), "data.val_examples=0"),
         ("recall", dict(task_seed=-1), "data.task_seed=-1"),
+        ("recall", dict(fresh_examples=2), "data.fresh_examples=2 has to be true or false"),
         ("listops", dict(img_size=40), r"data.img_size=40 has to be \[1, N\]"),
         ("listops", dict(img_size=[1, 10], min_length=9), r"data.min_length=9 leaves no length below the 10 tokens"),
         ("pathfinder", dict(img_size=[32, 16]), "square"),

@@ -12,29 +12,31 @@ from soft.data.datasets import check_options
 from soft.data.facts import facts
 from soft.data.image_sets import ImageSets
 from soft.data.tasks.builders import TASKS
-from soft.data.tasks.generated import SPLITS
+from soft.data.tasks.generated import SPLITS, GeneratedTask
 from soft.errors import SettingError
-from soft.settings import check_choice
+from soft.settings import check_choice, check_flag
 
 
 class TaskDataModule(ClassificationDataModule):
     """Token ids or grey values and labels: batches of integers (B, fields, H, W) and (B,).
 
-    An example is a function of (task_seed, split, index), whatever the run's seed, the devices and the workers are.
+    An example is a function of (task_seed, split, index), and with `fresh_examples` of the epoch, whatever the run's
+    seed, the devices and the workers are.
 
     Args:
         dataset: a name in `soft.data.tasks.builders.TASKS`.
         split: what validation and evaluation read: train, val or test; None for val.
         img_size: height and width in tokens; [1, N] for a sequence.
         train_examples, val_examples, test_examples: number of examples of each split.
+        fresh_examples: draw other training examples in every epoch, as from a set without an end; else they repeat.
         task_seed: seed of the examples; a run's own seed is another one, so that all runs see the same data.
         batch_size: examples of one optimiser step, over all devices and accumulated batches.
         val_batch_size: examples per device.
         num_workers: see `ClassificationDataModule`.
         augment: only its label smoothing may be on.
         seed: of the order.
-        options: the task's own; the keywords of its builder. What is not given of them, of `img_size` and of the
-            numbers of examples is taken from `soft.data.facts`.
+        options: the task's own; the keywords of its builder. What is not given of them, of `img_size`, of
+            `fresh_examples` and of the numbers of examples is taken from `soft.data.facts`.
 
     Raises:
         SettingError: an argument of the wrong type or out of range, or an augmentation that changes inputs.
@@ -49,6 +51,7 @@ class TaskDataModule(ClassificationDataModule):
         train_examples: int | None = None,
         val_examples: int | None = None,
         test_examples: int | None = None,
+        fresh_examples: bool | None = None,
         task_seed: int = 0,
         batch_size: int = 64,
         val_batch_size: int = 256,
@@ -60,6 +63,7 @@ class TaskDataModule(ClassificationDataModule):
         check_choice("`data.dataset`", dataset, TASKS)
         usual = dict(facts(dataset))
         usual_size, usual_numbers = usual.pop("img_size"), {name: usual.pop(f"{name}_examples") for name in SPLITS}
+        usual_fresh = usual.pop("fresh_examples")
         img_size = usual_size if img_size is None else img_size
         super().__init__(dataset, split, img_size, batch_size, val_batch_size, num_workers, augment, seed)
         if not self.augment.keeps_images or self.augment.mixup or self.augment.cutmix:
@@ -67,6 +71,8 @@ class TaskDataModule(ClassificationDataModule):
                 f"An augmentation of images would change the answers of data={dataset}; choose augment=none, as "
                 "model=soft_encoder does."
             )
+        self.fresh_examples = usual_fresh if fresh_examples is None else fresh_examples
+        check_flag("`data.fresh_examples`", self.fresh_examples)
         check_choice("`data.split`", split or "val", SPLITS)
         given = {"train": train_examples, "val": val_examples, "test": test_examples}
         numbers = {name: usual_numbers[name] if number is None else number for name, number in given.items()}
@@ -80,7 +86,7 @@ class TaskDataModule(ClassificationDataModule):
         self.train_size, self.val_size, self.notes = len(train), len(val), []
 
     def training_examples(self) -> Dataset:
-        return Samples(self.sets.train)
+        return Samples(self.sets.train, self.fresh_examples)
 
     def validation_examples(self) -> Dataset:
         return Samples(self.sets.val)
@@ -91,14 +97,21 @@ class TaskDataModule(ClassificationDataModule):
 
 
 class Samples(Dataset):
-    """A task in the form that the loaders gather, indexed by an index or, as in training, by (epoch, index)."""
+    """A task in the form that the loaders gather, indexed by an index or, as in training, by (epoch, index).
 
-    def __init__(self, task: Dataset):
+    Args:
+        task: the task.
+        fresh: whether every epoch has examples of its own.
+    """
+
+    def __init__(self, task: GeneratedTask, fresh: bool = False):
         self.task = task
+        self.fresh = fresh
 
     def __len__(self) -> int:
         return len(self.task)
 
     def __getitem__(self, position: int | tuple[int, int]) -> Sample:
-        tokens, label = self.task[position[1] if isinstance(position, tuple) else position]
+        epoch, index = position if isinstance(position, tuple) else (0, position)
+        tokens, label = self.task.example(index, epoch if self.fresh else 0)
         return Sample(tokens, label, None, {})

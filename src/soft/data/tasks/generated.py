@@ -16,7 +16,7 @@ class GeneratedTask(Dataset, ABC):
     """Map-style data set of (input, label), drawn when asked for and the same every time.
 
     The number of workers, the order of access and other examples have no influence: each example has a random generator
-    of its own, seeded with (seed, split, index).
+    of its own, seeded with (seed, split, index, round).
 
     Args:
         size: number of examples.
@@ -56,8 +56,18 @@ class GeneratedTask(Dataset, ABC):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return the input, int64 (fields, H, W), and the label of example `index`."""
+        return self.example(index)
+
+    def example(self, index: int, round: int = 0) -> tuple[Tensor, int]:
+        """Return the input, int64 (fields, H, W), and the label of example `index` of another set of `size` examples.
+
+        Args:
+            index: from 0 up to `size`.
+            round: number of the set, from 0; `self[index]` is of the first one.
+        """
         if not 0 <= index < self.size:
             raise IndexError(f"example {index} of {self.size}")
-        rng = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
+        # NumPy pads seeds with zeros, so that the first round needs no case of its own.
+        rng = np.random.default_rng((self.seed, SPLITS.index(self.split), index, round))
         tokens, label = self.draw(rng)
         return torch.from_numpy(tokens.astype(np.int64)), label
