@@ -1,20 +1,36 @@
 """The cost of a model's forward pass."""
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_macs(model: nn.Module, image: tuple[int, int, int]) -> int:
     """Return the multiply-accumulates of one image's forward pass, which the papers call FLOPs.
 
+    They follow from shapes alone: the weights are replaced by tensors without values, so that an iteration which ends
+    early on some values counts with all its steps, and a product counts the same whichever kernel a device has for it.
+
     Args:
         image: (channels, height, width).
     """
-    parameter = next(model.parameters())
+    meta = {name: tensor.to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     training = model.training
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *image, device=parameter.device, dtype=parameter.dtype))
-    model.train(training)
+    try:
+        return _count(model, meta, image)
+    except Exception:  # a module that reads values can raise anything on tensors without them
+        return _count(model, {}, image)
+    finally:
+        model.train(training)
+
+
+@torch.no_grad()
+def _count(model: nn.Module, replaced: Mapping[str, Tensor], image: tuple[int, int, int]) -> int:
+    like = next(iter(replaced.values()), next(model.parameters()))
+    with FlopCounterMode(display=False) as counter:
+        functional_call(model, dict(replaced), torch.zeros(1, *image, device=like.device, dtype=like.dtype))
     return counter.get_total_flops() // 2
