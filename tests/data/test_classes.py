@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from timm.data import ImageNetInfo
 
-from soft.data.classes import classes_without, imagenet_wnids, match_classes, natural_order, unnamed_order
+from soft.data.classes import check_order, classes_without, imagenet_wnids, match_classes, natural_order, unnamed_order
 from soft.errors import SettingError
 
 WNIDS = imagenet_wnids()
@@ -98,3 +98,11 @@ def test_older_checkpoints_had_numbered_folders_in_alphabetical_order():
     assert older[:4] == ["0", "1", "10", "11"]
     assert match_classes(older, 12, names).indices[:4] == [0, 1, 4, 5]
     assert unnamed_order("fake", names) == names
+
+
+def test_classes_in_another_order_are_not_trained_on():
+    names = [str(number) for number in range(12)]
+    check_order(names, names)
+    check_order(["a", "b"], ["c", "d"])  # other data: that is for others to say
+    with pytest.raises(SettingError, match=r"another order \(0, 1, 10 and 9 more\).*\(0, 1, 2 and 9 more\)"):
+        check_order(unnamed_order("imagenet", names), names)

@@ -1,5 +1,7 @@
 """The training step's parts: targets, averaged weights, metrics, randomness."""
 
+from types import SimpleNamespace
+
 import pytest
 import timm
 import torch
@@ -10,6 +12,7 @@ import soft  # noqa: F401 - registers the models
 from soft.data.augmentation import Augmentation
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
+from soft.training.build import check_classes
 from soft.training.module import ImageClassifier
 
 PLAIN = {
@@ -90,3 +93,15 @@ def test_without_average_the_raw_weights_are_evaluated():
 def test_decay_out_of_range(decay):
     with pytest.raises(SettingError, match=r"ema\.decay"):
         classifier(ema_decay=decay)
+
+
+@pytest.mark.parametrize("names", [None, sorted(str(number) for number in range(12))])
+def test_a_training_goes_on_only_with_classes_in_the_same_order(names):
+    """Older checkpoints name no classes; their numbered class folders were in alphabetical order."""
+    folders = SimpleNamespace(dataset="imagenet", class_names=[str(number) for number in range(12)])
+    checkpoint = {"recipe": {"data": {"dataset": "imagenet"}}, "metadata": {"class_names": names} if names else None}
+    with pytest.raises(SettingError, match="classes in another order"):
+        check_classes(checkpoint, folders)
+    check_classes({"recipe": {"data": {"dataset": "digits"}}}, folders)  # from other data
+    check_classes({**checkpoint, "metadata": {"class_names": folders.class_names}}, folders)
+    check_classes(checkpoint, None)

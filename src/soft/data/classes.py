@@ -91,6 +91,24 @@ def unnamed_order(dataset: str, data_names: Sequence[str]) -> list[str]:
     return sorted(data_names) if dataset == "imagenet" else list(data_names)
 
 
+def check_order(trained: Sequence[str], data_names: Sequence[str]) -> None:
+    """Refuse to go on with a training if the data set has the same classes in another order.
+
+    Args:
+        trained: the classes of the training so far, in the order of its labels.
+        data_names: the classes of the data set as it is read now.
+
+    Raises:
+        SettingError: the labels would mean other classes than before.
+    """
+    if list(trained) != list(data_names) and sorted(trained) == sorted(data_names):
+        raise SettingError(
+            f"The training so far had its classes in another order ({first_few(trained)}) than they are read in now "
+            f"({first_few(data_names)}), so every label would change its meaning. Train anew, or rename the class "
+            "folders so that their alphabetical order is the first one, for example with a letter before each number."
+        )
+
+
 def _assumed_names(num_classes: int, data_names: Sequence[str]) -> list[str] | None:
     """Return ImageNet's for a model of 1,000 classes, if the data set has such."""
     wnids = imagenet_wnids()

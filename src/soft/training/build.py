@@ -8,6 +8,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from timm.layers import to_2tuple
 
 from soft.data.augmentation import Augmentation
+from soft.data.classes import check_order, unnamed_order
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.models.factory import create_from_config, describe_model
@@ -92,3 +93,20 @@ def describe_weights(module: LightningModule, datamodule: LightningDataModule | 
         known["img_size"] = to_2tuple(known["img_size"])
     model = (module.recipe or {}).get("model") or describe_model(module.model)
     return Metadata(model=model, **known).to_dict()
+
+
+def check_classes(checkpoint: Mapping[str, object], datamodule: LightningDataModule | None) -> None:
+    """Refuse a checkpoint whose classes the same data set has in another order now.
+
+    Args:
+        checkpoint: of a training that is to go on.
+        datamodule: the data to go on with; only class names and `dataset` are read.
+
+    Raises:
+        SettingError: the labels would mean other classes than before.
+    """
+    names, recipe = getattr(datamodule, "class_names", None), checkpoint.get("recipe")
+    if names is None or not recipe or recipe["data"]["dataset"] != datamodule.dataset:
+        return
+    trained = (checkpoint.get(KEY) or {}).get("class_names")
+    check_order(trained or unnamed_order(datamodule.dataset, names), names)

@@ -15,7 +15,7 @@ from soft.hardware.layout import BatchLayout
 from soft.models import metadata
 from soft.runs.position import Position, current_position, describe_position, loop_state, read_position
 from soft.runs.resume import check_weights
-from soft.training.build import describe_weights, load_module
+from soft.training.build import check_classes, describe_weights, load_module
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
 from soft.training.loss import build_loss, build_mixup
@@ -233,6 +233,7 @@ class ImageClassifier(ImageEvaluator):
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         check_weights(self, checkpoint["state_dict"])
+        check_classes(checkpoint, self.trainer.datamodule)
         keep_settings(self._optimizer, checkpoint["optimizer_states"][0])
         checkpoint["lr_schedulers"] = [self._scheduler.state_dict()]
         at = self._resumed = read_position(checkpoint["position"], self.layout, self.steps_per_epoch)
