@@ -7,6 +7,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from soft.settings import check_number
+
 
 class TrainingProgress(ProgressBar):
     """Progress bar with losses, top-1, images per second and the time left of the whole training.
@@ -17,10 +19,12 @@ class TrainingProgress(ProgressBar):
 
     def __init__(self, every: float = 60.0):
         super().__init__()
+        check_number("callbacks.progress.every", every, low=0)
         self.every = every
         self.console = Console(stderr=True)
         self._bar: Progress | None = None
         self._enabled = True
+        self._validated: int | None = None  # the last epoch with a validation, from 0
 
     def enable(self) -> None:
         self._enabled = True
@@ -46,6 +50,10 @@ class TrainingProgress(ProgressBar):
             )
             self._bar.start()
             self._task = self._bar.add_task("starting", total=self._total, completed=self._first)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._validated = trainer.current_epoch
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
@@ -80,6 +88,8 @@ class TrainingProgress(ProgressBar):
 
     def _describe(self, trainer: Trainer) -> str:
         logged = trainer.callback_metrics
+        if self._validated != trainer.current_epoch:  # these are of an earlier epoch
+            logged = {name: value for name, value in logged.items() if not name.startswith("val/")}
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
         for name, label, form in (
             ("train/loss", "loss", "{:.3f}"),

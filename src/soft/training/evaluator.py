@@ -19,7 +19,7 @@ class ImageEvaluator(LightningModule):
 
     Attributes:
         images: number of images in the last validation, over all devices; unreadable files are not counted.
-        images_per_second: speed of the last validation, over all devices.
+        images_per_second: speed of the last validation, over all devices; None for a single batch, which is not timed.
     """
 
     def __init__(self, model: nn.Module, class_indices: Sequence[int] | None = None):
@@ -30,7 +30,7 @@ class ImageEvaluator(LightningModule):
         self.metrics = validation_metrics(model.num_classes)
         self.count = SumMetric()
         self.images = 0
-        self.images_per_second = 0.0
+        self.images_per_second: float | None = None
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -57,8 +57,7 @@ class ImageEvaluator(LightningModule):
     def on_validation_epoch_end(self) -> None:
         # compute() gathers over the ranks, so every rank calls it. Reading the value waits for an accelerator.
         self.metrics["loss"].compute().item()
-        if self._images:
-            self.images_per_second = self._images / (time.perf_counter() - self._start)
+        self.images_per_second = self._images / (time.perf_counter() - self._start) if self._images else None
         self.images = int(self.count.compute())
         self.count.reset()
         self.log_metrics("val", self.metrics)
