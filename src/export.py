@@ -9,17 +9,17 @@ def export(cfg: DictConfig) -> None:
     from pathlib import Path
 
     from soft.errors import SettingError
-    from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
     from soft.models.inference import export_program, optimise_for_inference
+    from soft.models.metadata import read_metadata
     from soft.settings import check_pixels
 
     given = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
     model = optimise_for_inference(create_from_checkpoint(cfg.checkpoint, given, cfg.weights))
-    trained = read_recipe(cfg.checkpoint)
+    trained = read_metadata(cfg.checkpoint)
     size = OmegaConf.to_container(cfg, resolve=True)["img_size"]
     if size is None:
-        size = trained["data"]["img_size"] if trained else model.default_cfg["input_size"][1:]
+        size = list(model.default_cfg["input_size"][1:])  # that of training, where the file says it
     check_pixels("img_size", size)
     height, width = (size, size) if isinstance(size, int) else size
 
@@ -30,8 +30,8 @@ def export(cfg: DictConfig) -> None:
         raise SettingError(f"The exported program's logits differ by {error:.1e}; nothing was written.")
     print(f"{path}: images (B, {model.in_chans}, {height}, {width}) -> logits (B, {model.num_classes})")
     print(f"largest difference from the model's logits: {error:.0e} of the largest logit")
-    if trained:
-        mean, std = (list(trained["data"][key]) for key in ("mean", "std"))
+    if trained and trained.mean and trained.std:
+        mean, std = list(trained.mean), list(trained.std)
         print(f"images from 0 to 1, normalised with mean {mean} and standard deviation {std}")
 
 
