@@ -4,6 +4,7 @@ Hydra parses every value with a grammar of its own, in which `=`, brackets, quot
 something. A path, or a text that the grammar does not know, is put into quotes here, so that it is taken as it stands.
 """
 
+import re
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -42,6 +43,10 @@ VERBATIM = frozenset(
 )
 # Those of them that also take several paths, as `[A,B]`.
 LISTS = frozenset({"checkpoint"})
+# Those of them that a sweep has only one of, whatever commas it holds.
+ONE_OF_A_SWEEP = frozenset({"hydra.run.dir", "hydra.sweep.dir", "out", "output_dir", "run", "sweep"})
+# A part of `[A,"B, C"]`: a quoted text, or what stands before the next comma.
+_PART = re.compile(r"""\s*("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^,]*?)\s*(?:,|$)""")
 SEARCH_PATH = "hydra.searchpath"
 
 
@@ -100,9 +105,14 @@ def search_path_word(folders: Sequence[str]) -> str:
     return f"{SEARCH_PATH}=[{','.join(map(quote, listed))}]"
 
 
+def typed_search_path(words: Sequence[str]) -> list[str]:
+    """Return the words of a rewritten command that say where configurations are found."""
+    return [word for word in words if word.startswith(f"{SEARCH_PATH}=")]
+
+
 def config_folders(words: Sequence[str]) -> list[Path]:
     """Return the folders in which a rewritten command finds config groups, this project's first."""
-    typed = [entry for word in words if word.startswith(f"{SEARCH_PATH}=") for entry in _read_search_path(word)]
+    typed = [entry for word in typed_search_path(words) for entry in _read_search_path(word)]
     folders = [Path(entry.removeprefix("file://")) for entry in typed if entry.startswith("file://")]
     return [CONFIG_DIR, *(folder for folder in folders if folder != REPOSITORY)]
 
@@ -171,15 +181,21 @@ def _quote_value(key: str, value: str, several: bool) -> str:
         return f"{key}={value}" if _is_grammatical(f"{key}={value}") else f"{key}={quote(value)}"
     if value in ("null", "???") or (name == "resume" and value == "auto"):
         return f"{key}={value}"
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" and not Path(value).exists():
-        value = value[1:-1].replace(f"\\{value[0]}", value[0])
+    if _bare(value) != value and not Path(value).exists():
+        value = _bare(value)
     elif not Path(value).expanduser().exists():
         if name in LISTS and value.startswith("[") and value.endswith("]"):
-            paths = [_expand(part.strip().strip("'\"")) for part in value[1:-1].split(",") if part.strip()]
+            paths = [_expand(_bare(part)) for part in _PART.findall(value[1:-1]) if part]
             return f"{key}=[{','.join(map(quote, paths))}]"
-        if several and "," in value:
+        if several and "," in value and name not in ONE_OF_A_SWEEP:
             return f"{key}={','.join(quote(_expand(part)) for part in value.split(','))}"
     return f"{key}={quote(_expand(value))}"
+
+
+def _bare(text: str) -> str:
+    """Return a quoted text without its quotes, and any other as it is."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1].replace(f"\\{text[0]}", text[0]) if quoted else text
 
 
 def _expand(path: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
+from cli.command_line import typed_search_path
 from cli.ranks import this_launch
 
 # Signals that end a job cleanly, and what the job gets for each. submitit sends USR2 where SLURM itself sends USR1.
@@ -142,7 +143,8 @@ def run_sweep_job(script: str) -> float | None:
     restarts = env.get("SLURM_RESTART_COUNT", "0")
     if tasks > 1:
         failed = folder / f".failed_{job}_{restarts}"
-    overrides = [*config.overrides.task, *(["resume=auto"] if restarts != "0" else [])]
+    overrides = [*config.overrides.task, *typed_search_path(config.overrides.hydra)]
+    overrides += ["resume=auto"] if restarts != "0" else []
     command = job_command(script, config.job.config_name, overrides, folder, config.job.num)
     if code := run_tree(command, failed=failed):
         raise ExplainedError(f"the run in {folder} ended with exit code {code}; {config.job.config_name}.log says why.")

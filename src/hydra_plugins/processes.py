@@ -23,7 +23,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from cli.command_line import ConfigError
+from cli.command_line import ConfigError, typed_search_path
 from cli.entry import full_errors
 from cli.ranks import SWEEP
 from cli.safe_names import inside
@@ -116,7 +116,8 @@ class ProcessLauncher(Launcher):
 
     def _run(self, job: Job, env: dict[str, str] | None = None, **options: object) -> int:
         name = self.config.hydra.job.config_name
-        command = job_command(sys.argv[0], name, job.overrides, job.folder, job.number)
+        overrides = [*job.overrides, *typed_search_path(self.config.hydra.overrides.hydra)]
+        command = job_command(sys.argv[0], name, overrides, job.folder, job.number)
         env = {**(env or {}), SWEEP: str(os.getpid())}
         return run_tree(command, without=() if full_errors() else ("HYDRA_FULL_ERROR",), env=env, **options)
 

@@ -62,6 +62,8 @@ def test_several_checkpoints(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (word,) = rewrite(["checkpoint=[a b.ckpt,c.ckpt]"], "visualize")
     assert value_of(word) == ["a b.ckpt", "c.ckpt"]
+    (word,) = rewrite(["""checkpoint=["a, b's.ckpt", 'c,"d".ckpt', e.ckpt]"""], "visualize")
+    assert value_of(word) == ["a, b's.ckpt", 'c,"d".ckpt', "e.ckpt"]
     (tmp_path / "[a]").touch()
     assert value_of(rewrite(["checkpoint=[a]"], "visualize")[0]) == "[a]"
 
@@ -69,6 +71,7 @@ def test_several_checkpoints(tmp_path, monkeypatch):
 def test_several_values_in_a_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert rewrite(["-m", "checkpoint=a.ckpt,b.ckpt"], "evaluate") == ["--multirun", "checkpoint='a.ckpt','b.ckpt'"]
+    assert rewrite(["-m", "hydra.sweep.dir=a,b"], "train") == ["--multirun", "hydra.sweep.dir='a,b'"]
     (tmp_path / "a,b").touch()
     assert rewrite(["-m", "checkpoint=a,b"], "evaluate")[1] == "checkpoint='a,b'"
 
