@@ -20,6 +20,8 @@ def benchmark(cfg: DictConfig) -> None:
     quiet_libraries()
     settings = OmegaConf.to_container(cfg, resolve=True)
     check_benchmark(settings, cfg.augments)
+    if "loader" in cfg.parts:
+        _build_loaders(settings, Path("."))  # a wrong setting of the data is said before the other parts are measured
     device = torch.device(choose_accelerator(cfg.device, "device"))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
@@ -55,8 +57,6 @@ def measure_loader(reporter, device, settings: dict) -> None:
     """Measure the training loader and timm's."""
     import tempfile
 
-    from hydra.utils import instantiate
-
     from soft.benchmark.loader_speed import measure_loaders
     from soft.benchmark.photos import write_photos
 
@@ -66,15 +66,16 @@ def measure_loader(reporter, device, settings: dict) -> None:
         if given["root"] is None:
             reporter.step("loader: writing photographs")
             write_photos(root, given["images"], given["size"], given["quality"])
-        modules = {
-            name: instantiate(
-                settings["data"]
-                | {"augment": settings["augments"][name], "root": str(root), "batch_size": given["batch_size"]}
-                | {"num_workers": 0}
-            )
-            for name in given["augments"]
-        }
-        measure_loaders(reporter, device, modules, root, given["rounds"])
+        measure_loaders(reporter, device, _build_loaders(settings, root), root, given["rounds"])
+
+
+def _build_loaders(settings: dict, root: Path) -> dict:
+    """Return a data module for each augmentation that is measured; nothing is read yet."""
+    from hydra.utils import instantiate
+
+    given = settings["loader"]
+    common = settings["data"] | {"root": str(root), "batch_size": given["batch_size"], "num_workers": 0}
+    return {name: instantiate(common | {"augment": settings["augments"][name]}) for name in given["augments"]}
 
 
 def measure_overhead(reporter, device, settings: dict) -> None:

@@ -11,16 +11,17 @@ def dashboard(cfg: DictConfig) -> None:
 
     from soft.errors import SettingError
     from soft.monitoring.wandb_logger import has_wandb_login
-    from soft.settings import check_choice
+    from soft.settings import as_text, check_choice
     from soft.studies.study import read_studies
     from soft.studies.workspace import build_report, build_workspace, outline, to_json
 
     check_choice("print", cfg.print, ("summary", "json"))
+    project, given = as_text("project", cfg.project), None if cfg.entity is None else as_text("entity", cfg.entity)
     dry_run = cfg.dry_run or not has_wandb_login()
-    entity = cfg.entity or ("YOUR-ENTITY" if dry_run else _default_entity())
-    views = [build_report(study, entity, cfg.project) for study in read_studies(SOURCES.parent / STUDIES, cfg.study)]
+    entity = given or ("YOUR-ENTITY" if dry_run else _default_entity())
+    views = [build_report(study, entity, project) for study in read_studies(SOURCES.parent / STUDIES, cfg.study)]
     if cfg.study is None:
-        views.insert(0, build_workspace(entity, cfg.project))
+        views.insert(0, build_workspace(entity, project))
     if dry_run and cfg.print == "json":
         print(json.dumps([to_json(view) for view in views], indent=2))
     elif dry_run:
@@ -36,7 +37,7 @@ def dashboard(cfg: DictConfig) -> None:
                 view.save()
             except (wandb.errors.Error, ValueError) as error:
                 raise SettingError(
-                    f"W&B refused this for entity={entity} project={cfg.project}: {error}; dry_run=true only prints."
+                    f"W&B refused this for entity={entity} project={project}: {error}; dry_run=true only prints."
                 ) from error
             print(view.url)
 

@@ -25,11 +25,13 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.monitoring.attention_share import AttentionShare
     from soft.monitoring.console import quiet_libraries
     from soft.monitoring.evaluation import describe_evaluation, write_evaluation
+    from soft.settings import check_whole
     from soft.training.evaluator import ImageEvaluator
     from soft.training.inputs import check_inputs
 
     quiet_libraries()
     given, choices = OmegaConf.to_container(cfg, resolve=True), HydraConfig.get().runtime.choices
+    check_whole("seed", given["seed"], least=0)
     check_trainer_settings(given["trainer"])
     trained, metadata = read_recipe(cfg.checkpoint), read_metadata(cfg.checkpoint)
     options = {key: value for key, value in given["model"]["attention"].items() if value is not None}

@@ -44,8 +44,6 @@ def train(cfg: DictConfig) -> float | None:
         if start.finished:
             return best_value(read_result(folder))
         plan, module = plan_run(recipe, trainer_name, datamodule, build, folder)
-        write_config(folder, OmegaConf.to_yaml(recipe))
-        print_plan(plan, [start.note], mask_text)
 
         # Loggers, callbacks and trainer
         job, loggers = name_job(folder), instantiate(cfg.logger).values()
@@ -55,6 +53,8 @@ def train(cfg: DictConfig) -> float | None:
         trainer = create_trainer(plan.hardware, identity, callbacks, loggers, **lightning_options(recipe["trainer"]))
 
         # Fit, and its result
+        write_config(folder, OmegaConf.to_yaml(recipe))
+        print_plan(plan, [start.note], mask_text)
         fit(trainer, module, datamodule, plan.facts, start.checkpoint, mask_text(shlex.join(["python", *sys.argv])))
         result = summarise_run(trainer, folder, plan.facts, clock.seconds)
         write_result(folder, result)

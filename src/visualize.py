@@ -1,5 +1,7 @@
 """Attention maps of an image: `python src/visualize.py image=PATH checkpoint=PATH`, settings in conf/visualize.yaml."""
 
+from collections.abc import Mapping
+
 from cli.entry import DictConfig, ListConfig, OmegaConf, entry
 
 
@@ -9,14 +11,17 @@ def visualize(cfg: DictConfig) -> None:
     from pathlib import Path
 
     from soft.data.batches import normalise
+    from soft.data.preprocessing import PREPROCESSING
     from soft.data.transforms import EvalTransform
     from soft.errors import SettingError
-    from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
+    from soft.models.metadata import read_metadata
     from soft.monitoring.console import print_notes
     from soft.settings import check_pixels
     from soft.studies.attention_maps import draw_attention_maps
 
+    if cfg.stage is None and cfg.block != -1:
+        raise SettingError(f"block={cfg.block} is a block of one stage; choose that too, for example with stage=1.")
     given = OmegaConf.to_container(cfg.model, resolve=True) if "model" in cfg else None
     paths = list(cfg.checkpoint) if isinstance(cfg.checkpoint, ListConfig) else [cfg.checkpoint]
     if not paths:
@@ -24,12 +29,12 @@ def visualize(cfg: DictConfig) -> None:
     models, kinds, preparations = [], [], []
     for path in paths:
         models.append(create_from_checkpoint(path, given, cfg.weights))
-        trained = read_recipe(path)
-        kinds.append((given or trained["model"])["attention"]["attention"])
-        data = cfg.data if "data" in cfg else trained["data"] if trained else None
-        if data is None:
+        trained = read_metadata(path)
+        kinds.append(_attention(given or trained.model))
+        data = cfg.data if "data" in cfg else trained.to_dict() if trained else {}
+        if any(key not in data for key in PREPROCESSING):
             raise SettingError(f"{path} does not say how its images were prepared; add data=imagenet, for example.")
-        preparations.append({key: _plain(data[key]) for key in PREPARATION})
+        preparations.append({key: _plain(data[key]) for key in PREPROCESSING})
     preparation, *others = preparations
     if any(other != preparation for other in others):
         raise SettingError(
@@ -59,7 +64,9 @@ def visualize(cfg: DictConfig) -> None:
     print_notes([" ".join(figure.get_supxlabel().split())] if figure.get_supxlabel() else [])
 
 
-PREPARATION = ("img_size", "mean", "std", "crop_pct", "interpolation")
+def _attention(model: Mapping[str, object]) -> str:
+    attention = model.get("attention", "soft")
+    return attention if isinstance(attention, str) else attention["attention"]
 
 
 def _plain(value: object) -> object:

@@ -27,7 +27,7 @@ class Done:
 def invoke(script: str, *words: str, cwd: Path) -> Done:
     """Run `python src/SCRIPT WORDS` in `cwd`, in this process."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    before, handlers, here = list(sys.argv), list(logging.root.handlers), Path.cwd()
+    before, handlers, level, here = list(sys.argv), list(logging.root.handlers), logging.root.level, Path.cwd()
     env = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))}
     GlobalHydra.instance().clear()
     try:
@@ -49,5 +49,6 @@ def invoke(script: str, *words: str, cwd: Path) -> Done:
         for handler in [handler for handler in logging.root.handlers if handler not in handlers]:
             handler.close()
             logging.root.removeHandler(handler)
+        logging.root.setLevel(level)
         GlobalHydra.instance().clear()
     return Done(code, out.getvalue(), err.getvalue())

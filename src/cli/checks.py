@@ -1,6 +1,7 @@
 """Checks of a composed configuration, before anything of the command itself runs."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -9,29 +10,64 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cli.command_line import ConfigError
+from cli.command_line import ConfigError, typed_search_path
 from cli.places import group_options, is_group
 
-_TYPES = {bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number")}
+_TYPES = {
+    bool: (bool, "true or false"),
+    int: ((int, float), "a number"),  # whole or not, as what it is given to says
+    float: ((int, float), "a number"),
+    list: (list, "a list"),
+    str: ((str, int, float), "a text"),
+}
 # Settings that take another word beside the type of their default.
 _WORDS = {"trainer.deterministic": ("warn",)}
+# Settings that take one value or a list of several, by the last part of their names.
+_ONE_OR_SEVERAL = frozenset({"checkpoint", "devices", "img_size", "source_size"})
+
+# Groups and settings that are there for others to refer to, or because a model chooses them for its training. A name
+# with a dot at its end stands for the settings of a group that can itself be chosen.
+_WITHOUT_EFFECT = {
+    "benchmark": (
+        *("augment", "suggested"),
+        *(f"data.{name}" for name in ("augment", "batch_size", "expected", "num_workers", "root", "split")),
+    ),
+    "evaluate": ("augment", "data.augment", "schedule"),
+    "export": ("augment", "data", "schedule", "seed"),
+    "verify_data": ("augment", "data.augment", "suggested"),
+    "visualize": ("augment", "data.augment", "schedule", "seed"),
+    "write_shards": ("augment", "data.", "suggested"),
+}
+_FOLDERS = (".dirpath", ".folder", ".save_dir")  # ends of the names of settings that are folders to write to
+_EXCEPT = frozenset({("write_shards", "data.root")})
 
 
 def default_config(folders: Sequence[Path]) -> DictConfig:
     """Return this job's configuration without its values: the chosen groups with their defaults."""
     hydra_config = HydraConfig.get()
     groups = [text for text in hydra_config.overrides.task if is_group(text.lstrip("+~").partition("=")[0], folders)]
-    loader = GlobalHydra.instance().config_loader()
-    return loader.load_configuration(hydra_config.job.config_name, overrides=groups, run_mode=RunMode.RUN)
+    return _load(hydra_config.job.config_name, groups)
+
+
+def _load(name: str, groups: Sequence[str]) -> DictConfig:
+    """Return the configuration `name` with these choices of groups, which may be in folders that were typed."""
+    loader, folders = GlobalHydra.instance().config_loader(), typed_search_path(HydraConfig.get().overrides.hydra)
+    return loader.load_configuration(name, overrides=[*groups, *folders], run_mode=RunMode.RUN)
 
 
 def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
-    """Refuse a command that lacks a group which it needs, and a group that is set to what changes nothing.
+    """Refuse a command that lacks a group which it needs, and a setting that would change nothing.
 
     Raises:
-        ConfigError: `~data` or `logger={}`, for example.
+        ConfigError: `~data`, `logger={}` or, for an evaluation, `augment=light`, for example.
     """
-    typed = HydraConfig.get().overrides.task
+    typed, name = HydraConfig.get().overrides.task, HydraConfig.get().job.config_name
+    for word in typed:
+        key = word.lstrip("+~").partition("=")[0]
+        unused = any(f"{key}.".startswith(f"{place.rstrip('.')}.") for place in _WITHOUT_EFFECT.get(name, ()))
+        chosen = any(place == f"{key}." for place in _WITHOUT_EFFECT.get(name, ()))
+        if unused and not chosen and (name, key) not in _EXCEPT:
+            raise ConfigError(f"{word} would change nothing, because {name} does not use it; leave it out.")
     for word in typed:
         key, _, value = word.lstrip("+").partition("=")
         if value.replace(" ", "") == "{}" and cfg.get(key.partition(".")[0]):
@@ -39,9 +75,7 @@ def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
             raise ConfigError(f"{word} changes nothing, because it adds nothing to what is there; {choice} empties it.")
     if not any(word.startswith("~") for word in typed):
         return
-    loader = GlobalHydra.instance().config_loader()
-    name = HydraConfig.get().job.config_name
-    needed = loader.load_configuration(name, overrides=[], run_mode=RunMode.RUN)
+    needed = _load(name, [])
     chosen = HydraConfig.get().runtime.choices
     for group, option in needed.hydra.runtime.choices.items():
         if option is not None and group not in chosen and is_group(group, folders):
@@ -67,17 +101,49 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
         if default is None:
             continue
         value = OmegaConf.select(cfg, key)
-        if value is None or value == default or value in _WORDS.get(key, ()):
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        words = _WORDS.get(key, ())
+        if value is None or value == default or value in words or _takes(key, default, value):
             continue
-        expected = _TYPES.get(type(default))
-        if expected is None or value == "auto" or isinstance(value, ListConfig):
-            continue  # words and lists are checked by what they are given to
-        if not isinstance(value, expected[0]) or isinstance(value, bool) != isinstance(default, bool):
-            kind = " or ".join([expected[1], *_WORDS.get(key, ())])
-            wrong[key] = f"{key}={value} has to be {kind}, such as {default}."
+        kind = " or ".join([_TYPES[type(default)][1], *words])
+        example = f", such as {default}" if default not in ("", []) else ""
+        wrong[key] = f"{key}={value} has to be {kind}{example}."
     # Other settings can follow a typed one by interpolation, and it is the typed one that has to be changed.
     for key in sorted(wrong, key=lambda key: key not in typed):
         raise ConfigError(wrong[key])
+
+
+def _takes(key: str, default: object, value: object) -> bool:
+    """Return whether `value` is of the kind of `default`; what it is given to checks it further."""
+    if key.rpartition(".")[2] in _ONE_OR_SEVERAL and not isinstance(value, dict):
+        return True
+    if key.endswith("._convert_"):  # how Hydra hands the other values over, which is no choice of a run's
+        return False
+    if key.endswith("._target_"):
+        return isinstance(value, str)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, _TYPES[type(default)][0]) or (value == "auto" and isinstance(default, int | float))
+
+
+def check_folders(settings: Iterable[tuple[str, object]]) -> None:
+    """Refuse folders to write to that can be neither written to nor made.
+
+    Args:
+        settings: (dotted key, value) pairs, of which only those of such folders are checked.
+
+    Raises:
+        ConfigError: a folder's nearest existing parent is a file, or may not be written to.
+    """
+    for key, value in settings:
+        if not isinstance(value, str) or not (key in ("out", "output_dir") or key.endswith(_FOLDERS)):
+            continue
+        path = Path(value).expanduser().absolute()
+        there = next(parent for parent in (path, *path.parents) if parent.exists())
+        if not there.is_dir():
+            raise ConfigError(f"{key}={value} cannot be made: {there} is a file, and has to be a folder.")
+        if not os.access(there, os.W_OK):
+            raise ConfigError(f"{key}={value} cannot be written to: there is no permission for {there}.")
 
 
 def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:

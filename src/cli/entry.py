@@ -7,20 +7,22 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from cli.checks import check_groups, check_types, default_config, leaves
+from cli.checks import check_folders, check_groups, check_types, default_config, leaves
 from cli.command_line import config_folders, rewrite
 from cli.mistakes import explain
 from cli.places import CONFIG_DIR, REPOSITORY, SOURCES
 from cli.process import prepare_process
-from cli.ranks import end_with_launcher, end_with_sweep, log_name, rank, run_id, tell
-from cli.run_folder import find_folder
+from cli.ranks import REFUSED, end_with_launcher, end_with_sweep, log_name, rank, run_id, tell
+from cli.run_folder import find_folder, remove_refused
 from cli.safe_names import check_names, inside
 from cli.secrets import hide_secrets, mask_text
 from cli.sweep_jobs import ExplainedError, run_sweep_job
@@ -31,6 +33,8 @@ OmegaConf.register_new_resolver("log_name", log_name, replace=True)
 OmegaConf.register_new_resolver("of_first_rank", lambda value: None if rank() else value, replace=True)
 OmegaConf.register_new_resolver("inside", inside, replace=True)
 OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
+
+STARTED = time.time()
 
 # Commands import the names of OmegaConf from here, after the check that it is installed (`cli.extras`).
 __all__ = ["DictConfig", "ListConfig", "OmegaConf", "entry", "full_errors", "hydra"]
@@ -52,9 +56,15 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                 return run_sweep_job(script)
             end_with_launcher()
             folders = config_folders(sys.argv[1:])
+            return checked_task(cfg, default_config(folders), folders)
+
+        def checked_task(cfg: DictConfig, defaults: DictConfig, folders: Sequence[Path]) -> object:
+            """Check the composed configuration, prepare the process and do the command."""
             check_groups(cfg, folders)
-            check_types(cfg, default_config(folders))
-            check_names(leaves(cfg))
+            check_types(cfg, defaults)
+            settings = list(leaves(cfg))
+            check_names(settings)
+            check_folders(settings)
             if "process" in cfg:
                 prepare_process(**cfg.process)
             return task(cfg)
@@ -67,7 +77,12 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
             except ExplainedError:
                 raise  # the sweep goes on, and fails at its end
             except Exception as error:
-                sys.exit(tell(error, explain(error, config_name), config_name))
+                code = tell(error, explain(error, config_name), config_name)
+                job_config = HydraConfig.get()
+                # The folder of a sweep's job stays: its log is where the sweep says that the reason is.
+                if code == REFUSED and not rank() and OmegaConf.is_missing(job_config.job, "num"):
+                    remove_refused(Path(job_config.runtime.output_dir), STARTED)
+                sys.exit(code)
             finally:
                 if full_error is not None:
                     os.environ["HYDRA_FULL_ERROR"] = full_error
@@ -99,10 +114,11 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                 if message is None:
                     raise
                 print(f"ERROR: {mask_text(message)}", file=sys.stderr)
-                sys.exit(2)
+                sys.exit(REFUSED)
             finally:
                 os.environ.pop("HYDRA_FULL_ERROR", None)
 
+        main.run = checked_task
         return main
 
     return decorate

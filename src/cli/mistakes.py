@@ -83,12 +83,15 @@ def _explain_place(error: BaseException) -> str | None:
 def _explain_constructor(error: InstantiationException) -> str | None:
     """Lead what a class refused back to the settings that were typed for it; None if none were."""
     place = re.search(r"full_key: (\S+)", str(error))
-    group = place[1].partition(".")[0] if place else ""
-    typed = [word for word in sys.argv[1:] if group and word.lstrip("+").startswith((f"{group}.", f"{group}="))]
+    words = [word.lstrip("+") for word in sys.argv[1:]]
+    group = place[1].partition(".")[0] if place else None
+    typed = [word for word in words if group and word.startswith((f"{group}.", f"{group}="))]
+    # The class of a whole group, or of one that stands elsewhere in the configuration, is not found by its place.
+    typed = typed or [word for word in words if word.partition("=")[0].endswith("._target_")]
     if not typed:
         return None
-    cause = " ".join(str(error.__cause__ or error).split("full_key")[0].split())
-    return f"{place[1]} does not take what was set by {' '.join(typed)}: {cause}"
+    cause = " ".join(re.split("full_key|, set env var", str(error.__cause__ or error))[0].split())
+    return f"{place[1] if place else 'The command'} does not take what was set by {' '.join(typed)}: {cause}"
 
 
 def _explain_overrides(config_name: str) -> str | None:

@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+from cli.command_line import ConfigError
+
 _SPIN = "GOMP_SPINCOUNT"
 _SHORT_SPIN = 2000
 
@@ -21,12 +23,23 @@ def prepare_process(openmp_spin: int | str | None, gc_threshold: int) -> None:
             leaves OpenMP's own value otherwise, as null does. A variable that is set already stays as it is.
         gc_threshold: new objects after which Python looks for garbage. The libraries make hundreds of thousands while
             they load; with Python's own 700, looking takes a seventh of a command's start.
+
+    Raises:
+        ConfigError: a value that is none of these.
     """
+    if openmp_spin not in ("auto", None) and not _is_count(openmp_spin):
+        raise ConfigError(f"process.openmp_spin={openmp_spin} has to be auto, null or a whole number of at least 0.")
+    if not _is_count(gc_threshold):
+        raise ConfigError(f"process.gc_threshold={gc_threshold} has to be a whole number of at least 0.")
     gc.set_threshold(gc_threshold)
     if openmp_spin == "auto":
         openmp_spin = _SHORT_SPIN if _SPIN not in os.environ and is_busy() else None
     if openmp_spin is not None:
         os.environ.setdefault(_SPIN, str(openmp_spin))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def is_busy(samples: int = 5, pause: float = 0.01) -> bool:

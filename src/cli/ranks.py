@@ -18,6 +18,7 @@ from cli.safe_names import inside
 _LAUNCHED = ("LOCAL_RANK", "SLURM_STEP_ID")
 # Environment variable that tells a sweep's jobs the process id of the sweep.
 SWEEP = "SOFT_SWEEP"
+REFUSED = 2  # exit code of a command that a user's mistake ended
 REPORT = (
     "The error above is not one that a setting explains. If it comes neither from your own code nor from the machine, "
     "please report it to the people who maintain this program, with the traceback and the command."
@@ -98,7 +99,7 @@ def tell(error: Exception, message: str | None, name: str) -> int:
             time.sleep(10)  # all ranks usually have the same error: rank 0 reports it, and its end ends the others
         log.error("%s%s", who, message)
         errors = sys.modules.get("soft.errors")
-        return 1 if errors and isinstance(error, errors.RunError) else 2
+        return 1 if errors and isinstance(error, errors.RunError) else REFUSED
     library = sys.modules.get("soft.hardware.launcher")
     if library and library.lost_another(error):
         log.error("%sstopped, because another process of this run has ended; that one's error says why.", who)

@@ -1,6 +1,7 @@
 """Settles which folder a command runs in, where a run has one already, before Hydra makes a new one."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,3 +66,31 @@ def _folders(name: str) -> Iterator[Path]:
     for mark in ("*/run.json", "*/*/run.json"):
         for path in (Path("outputs") / name).absolute().glob(mark):
             yield path.parent
+
+
+def remove_refused(folder: Path, since: float) -> None:
+    """Remove the folder of a command that was refused, with the empty folders around it.
+
+    It stays if it holds anything older than this process, or anything but what a command writes when it starts.
+
+    Args:
+        since: when this process started, in seconds since the epoch.
+    """
+    here = Path.cwd()
+    if not folder.is_dir() or folder == here or folder in here.parents:
+        return
+    found = [path for path in folder.rglob("*") if ".hydra" not in path.relative_to(folder).parts]
+    if any(not _is_of_start(path) or path.lstat().st_mtime < since for path in found):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in folder.parents:
+        if here not in parent.parents:
+            return
+        try:
+            parent.rmdir()
+        except OSError:  # it holds something else
+            return
+
+
+def _is_of_start(path: Path) -> bool:
+    return path.suffix == ".log" or path.name in ("run.json", ".lock")

@@ -58,6 +58,14 @@ def check_text(name: str, value) -> None:
         raise SettingError(f"{name}={_shown(value)} has to be a text that is not empty.")
 
 
+def as_text(name: str, value) -> str:
+    """Return a text that is not empty; a number, which a command line makes of a name of digits, is written out."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    check_text(name, value)
+    return value
+
+
 def check_flag(name: str, value) -> None:
     """Refuse everything but True and False."""
     if not isinstance(value, bool):

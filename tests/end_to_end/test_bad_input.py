@@ -34,7 +34,7 @@ CASES = {
     "a study that trains nothing": (["experiments=sequence_length"], ["python src/benchmark.py"]),
     "a study and a search": (["experiments=landmarks", "hparams_search=optuna"], ["leave one of them out"]),
     "no jobs": (["-m", "seed=0,1", "hydra.launcher.jobs=0"], ["hydra.launcher.jobs=0", "at least 1"]),
-    "wrong type": (["schedule.epochs=many"], ["schedule.epochs=many", "whole number"]),
+    "wrong type": (["schedule.epochs=many"], ["schedule.epochs=many", "a number"]),
     "not an override": (["schedule.epochs 3=x"], ["key=value"]),
     "no iterations": (["model.attention.newton_iters=0"], ["newton_iters=0", "at least 1"]),
     "not a square": (["model.attention.num_landmarks=10"], ["num_landmarks=10", "9 and 16"]),

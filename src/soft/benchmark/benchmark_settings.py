@@ -46,6 +46,9 @@ def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) ->
     check_whole("loader.images", loader["images"], least=loader["batch_size"])
     check_each("loader.size", loader["size"], _whole(16), count=2)
     check_whole("loader.quality", loader["quality"], least=1)
+    train = settings["overhead"]["train"]
+    if not (isinstance(train, list) and all(isinstance(word, str) and "=" in word for word in train)):
+        raise SettingError(f"overhead.train={train!r} has to be a list of settings of src/train.py, such as [seed=1].")
     for name in ("steps", "starts"):
         check_whole(f"overhead.{name}", settings["overhead"][name], least=1)
 

@@ -12,7 +12,7 @@ from soft.data.classes import classes_without, natural_order
 from soft.data.decoding import open_image
 from soft.data.image_sets import ImageSets
 from soft.errors import SettingError, first_few
-from soft.settings import check_text
+from soft.settings import as_text, check_text
 
 if TYPE_CHECKING:
     import datasets
@@ -79,6 +79,10 @@ def hugging_face(
         path=path, train_split=train_split, val_split=val_split, image_column=image_column, label_column=label_column
     ).items():
         check_text(f"`data.{name}`", value)
+    subset, revision = (
+        None if value is None else as_text(f"`data.{name}`", value)
+        for name, value in {"subset": subset, "revision": revision}.items()
+    )
     path = str(Path(path).expanduser())
     wanted = {"train": ("train_split", train_split)} if train else {}
     wanted["val"] = ("val_split", val_split) if split in (None, "val") else ("split", split)

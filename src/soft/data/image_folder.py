@@ -11,6 +11,7 @@ from soft.data.decoding import open_image
 from soft.data.image_files import EXTENSIONS, count_extensions, is_hidden, is_image, left_out
 from soft.data.image_sets import ImageSets
 from soft.errors import SettingError, first_few
+from soft.settings import check_whole
 
 VALIDATION = ("val", "validation")
 ADVICE = "Set `data.root` to the folder that holds train/ and val/ (data=imagenet takes it from $IMAGENET_ROOT)."
@@ -78,6 +79,9 @@ def size_notes(expected: dict[str, int] | None, found: dict[str, int | None]) ->
         expected: `classes`, `train` and `val`; None for a data set of any size.
         found: the same; None for what was not read.
     """
+    for name, count in (expected or {}).items():
+        if count is not None:
+            check_whole(f"`data.expected.{name}`", count, least=1)
     read = {name: count for name, count in found.items() if count is not None}
     if not expected or all(count == expected[name] for name, count in read.items()):
         return []

@@ -47,6 +47,8 @@ def count_devices(
         return 1 if accelerator == "cpu" else max(1, present)
     if devices == -1:
         return max(1, present)
+    if isinstance(devices, list):
+        _check_indices(accelerator, devices)
     wanted = len(devices) if isinstance(devices, list) else devices
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
         raise SettingError(
@@ -58,6 +60,16 @@ def count_devices(
             "Set trainer.devices lower, or take trainer=cpu_ddp, which allows it."
         )
     return wanted
+
+
+def _check_indices(accelerator: str, devices: list[int]) -> None:
+    whole = all(isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in devices)
+    if not (devices and whole and len(set(devices)) == len(devices)):
+        raise SettingError(f"trainer.devices={devices} has to list different devices by their numbers from 0.")
+    if accelerator == "cpu":
+        raise SettingError(
+            f"trainer.devices={devices} lists devices by number, which a CPU has not; give the number of processes."
+        )
 
 
 def count_nodes(num_nodes: int | str, launch: Launch | None = None) -> int:

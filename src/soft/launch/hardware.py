@@ -1,6 +1,7 @@
 """Chooses and checks the devices of a run before anything is built on them."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,6 +59,8 @@ def choose_hardware(
     check_choice("trainer.precision", precision, PRECISIONS)
     if device_memory is not None:
         check_number("trainer.device_memory", device_memory, low=0.1)
+    if gpu_arch is not None and not re.fullmatch(r"sm_\d{2,3}[af]?", str(gpu_arch)):
+        raise SettingError(f"trainer.gpu_arch={gpu_arch!r} has to be a GPU architecture such as sm_70, or null.")
     if gpu_arch == "sm_70" and precision.startswith("bf16"):
         raise SettingError(f"trainer.precision={precision} is not for V100 GPUs, which have no bfloat16; use 16-mixed.")
     accelerator = choose_accelerator(accelerator)

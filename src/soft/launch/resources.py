@@ -51,7 +51,7 @@ def find_resources(
     if rehearse or hardware.accelerator != "cpu" or parameters >= SMALL_MODEL:
         memory = _estimate_memory(recipe, hardware, datamodule, module, available, findings)
     callbacks = recipe["callbacks"].values()
-    kept = sum(max(1, c.get("save_top_k") or 1) for c in callbacks if c["_target_"].endswith("Checkpoint"))
+    kept = sum(_kept(settings) for settings in callbacks if settings["_target_"].endswith("Checkpoint"))
     count = 2 * kept  # each one can exist together with its successor or its predecessor
     size = memory.checkpoint if memory else 4 * _bytes(module.model)  # weights, averages and two moments
     free, notes = check_disk(folder, size * count)
@@ -84,6 +84,12 @@ def _estimate_memory(
         return None
     findings += check_memory(memory, available)
     return memory
+
+
+def _kept(settings: Mapping[str, object]) -> int:
+    """Return how many files the callback of these settings keeps at least, whatever it says to a wrong number."""
+    number = settings.get("save_top_k")
+    return max(1, number) if isinstance(number, int) else 1
 
 
 def _bytes(model: nn.Module) -> int:

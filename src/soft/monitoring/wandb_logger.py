@@ -15,8 +15,10 @@ from soft.monitoring.csv_logger import CsvLogger
 from soft.runs.folder import METRICS, read_mark
 from soft.runs.metrics import BEST, best_of
 from soft.runs.result import read_metrics
-from soft.settings import check_choice
+from soft.settings import as_text, check_choice
 
+# Settings of a run that are texts, as wandb.init takes them.
+_TEXTS = frozenset({"entity", "project", "name", "group", "job_type", "notes"})
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
@@ -87,6 +89,11 @@ def create_wandb_logger(
             f"logger.wandb.log_model={str(log_model).lower()} uploads checkpoints, and this run is offline; log "
             "in with `wandb login` and set logger.wandb.mode=online, or leave out logger.wandb.log_model."
         )
+    for name in _TEXTS & options.keys():
+        if options[name] is not None:
+            options[name] = as_text(f"logger.wandb.{name}", options[name])
+    if options.get("tags") is not None:
+        options["tags"] = [as_text("logger.wandb.tags", tag) for tag in options["tags"]]
     if mark := read_mark(Path(save_dir)):
         options.setdefault("id", mark["id"])
     if mode == "disabled":

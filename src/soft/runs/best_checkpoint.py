@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from soft.runs.metrics import resolve_mode
+from soft.settings import check_whole
 from soft.writing import link_file
 
 
@@ -30,7 +31,9 @@ class BestCheckpoint(ModelCheckpoint):
     FILE = "best.ckpt"
 
     def __init__(self, dirpath: str | Path, monitor: str = "val/top1", mode: str = "auto", **options: Any):
-        filename = options.pop("filename", None) or "best"
+        filename = str(options.pop("filename", None) or "best")
+        if options.get("save_top_k") is not None:
+            check_whole("callbacks.checkpoint.save_top_k", options["save_top_k"], least=-1)
         if options.get("save_top_k", 1) not in (0, 1) and "{" not in filename:
             filename = f"{filename}-epoch{{epoch}}"
         options = {"enable_version_counter": False, "auto_insert_metric_name": False, **options}

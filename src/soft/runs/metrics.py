@@ -70,7 +70,7 @@ def check_monitored(metric: str, ema: bool, validate_raw: bool, stages: int = 3,
     known += [f"{name}_stage{stage}" for name in by_stage for stage in range(1, stages + 1)]
     if metric in known:
         return
-    near = difflib.get_close_matches(metric, known, n=1, cutoff=0.5) or ["val/top1"]
+    near = difflib.get_close_matches(str(metric), known, n=1, cutoff=0.5) or ["val/top1"]
     raw = " val_raw/* is logged with ema.decay above 0 and ema.validate_raw=true." if metric in RAW else ""
     raise SettingError(f"{setting}={metric} is not a metric of this run; did you mean {near[0]}?{raw}")
 

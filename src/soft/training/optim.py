@@ -39,12 +39,22 @@ def build_optimizer(
     for key in ("weight_decay", "eps", "momentum"):
         if options.get(key) is not None:
             check_number(f"optimizer.{key}", options[key], low=0)
+    if options.get("layer_decay") is not None:
+        check_number("optimizer.layer_decay", options["layer_decay"], low=MIN_LR, high=1)
+    if options.get("betas") is not None:
+        _check_betas(options["betas"])
     if opt not in list_optimizers():
         raise SettingError(f"optimizer.opt={opt!r} is not an optimizer of timm, such as adamw, lamb or sgd.")
     try:
         return create_optimizer_v2(model, opt, lr=scaled_lr(lr, global_batch), **options)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # each optimiser of timm has checks of its own, or none
         raise SettingError(f"optimizer.opt={opt!r} does not take these optimizer settings: {error}.") from error
+
+
+def _check_betas(betas: object) -> None:
+    listed = isinstance(betas, list | tuple) and len(betas) > 0
+    if not (listed and all(isinstance(b, int | float) and not isinstance(b, bool) and 0 <= b < 1 for b in betas)):
+        raise SettingError(f"optimizer.betas={betas!r} has to be a list of numbers from 0 up to, but not including, 1.")
 
 
 def fuse_step(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

@@ -2,6 +2,8 @@
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from soft.settings import check_text, check_whole
+
 
 class Pruning(Callback):
     """Callback that reports a metric to its trial, and ends training when the search gives the trial up.
@@ -24,6 +26,11 @@ class Pruning(Callback):
         trial: int | None = None,
         pruner: object = None,
     ):
+        for name, value in {"storage": storage, "study": study}.items():
+            if value is not None:
+                check_text(f"callbacks.pruning.{name}", value)
+        if trial is not None:
+            check_whole("callbacks.pruning.trial", trial, least=0)
         self.monitor = monitor
         self.storage = storage
         self.study = study

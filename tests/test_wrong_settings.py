@@ -1,0 +1,114 @@
+"""Every setting of every command refuses what it does not mean: in a sentence, with exit code 2, and before any work.
+
+Each gets a value of a wrong type, one that is out of its range or a word that is not among its choices, and its own
+name misspelt.
+"""
+
+import os
+from fnmatch import fnmatch
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.composed import Command
+from tests.invoke import invoke
+
+CHECKPOINT = "checkpoint=runs/0/checkpoints/best.ckpt"
+FOLDERS = ("data=imagenet", "data.root=images", "data.batch_size=4", "data.img_size=32")
+
+# The words of each command, and which of its settings are tried; the others are tried with another command.
+COMMANDS = {
+    "train": (["train", "trainer=cpu"], "*"),
+    "train, W&B": (["train", "trainer=cpu", "logger=wandb", "logger.wandb.mode=offline"], "logger.*"),
+    "train, SGD": (["train", "trainer=cpu", "optimizer=sgd"], "optimizer.*"),
+    "train, a search": (["train", "trainer=cpu", "hparams_search=optuna"], "callbacks.pruning.*"),
+    "train, Linformer": (["train", "trainer=cpu", "model/attention=linformer"], "model.attention.*"),
+    "train, Nystromformer": (["train", "trainer=cpu", "model/attention=nystromformer"], "model.attention.*"),
+    "train, Performer": (["train", "trainer=cpu", "model/attention=performer"], "model.attention.*"),
+    "train, noise": (["train", "trainer=cpu", "data=fake"], "data.*"),
+    "train, folders": (["train", "trainer=cpu", *FOLDERS], "data.*"),
+    "train, Hugging Face": (["train", "trainer=cpu", "data=hf", "data.path=images", "data.batch_size=4"], "data.*"),
+    "evaluate": (["evaluate", CHECKPOINT, "trainer=cpu"], "*"),
+    "evaluate, other data": (["evaluate", CHECKPOINT, "trainer=cpu", "data=fake"], "data.*"),
+    "export": (["export", CHECKPOINT], "*"),
+    "visualize": (["visualize", CHECKPOINT, "image=images/val/a/0.png"], "*"),
+    "report": (["report", "sweep=runs"], "*"),
+    "benchmark": (["benchmark"], "*"),
+    "dashboard": (["dashboard", "dry_run=true"], "*"),
+    "verify_data": (["verify_data", "data.root=images"], "*"),
+    "write_shards": (["write_shards", "data.root=images", "out=shards"], "*"),
+}
+
+# Settings that take any text, and folders to write to, which cannot lie below a file.
+TEXTS = {
+    *("callbacks.checkpoint.filename", "callbacks.pruning.storage", "callbacks.pruning.study", "data.revision"),
+    *("entity", "name", "project"),
+    *(f"logger.wandb.{name}" for name in ("entity", "project", "name", "group", "job_type", "notes")),
+}
+FOLDERS_TO_WRITE = {"out", "output_dir", "callbacks.*.dirpath", "callbacks.*.folder", "logger.*.save_dir"}
+# W&B takes numbers for tags.
+OTHERS = {"logger.wandb.tags": ["banana", "[[1]]"]}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """Return a folder with class folders, a run and a plain file, in which the commands are composed."""
+    folder = tmp_path_factory.mktemp("settings")
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    for place in ("train/a", "train/b", "val/a", "val/b"):
+        (folder / "images" / place).mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(pixels).save(folder / "images" / place / f"{number}.png")
+    (folder / "file").touch()
+    small = ("data=fake", "data.train_images=8", "data.batch_size=4", "data.val_images=8", "schedule.epochs=1")
+    done = invoke("train.py", *small, "trainer=cpu", "hydra.run.dir=runs/0", cwd=folder)
+    assert done.returncode == 0, done
+    return folder
+
+
+def wrong_values(key: str, default: object) -> list[str]:
+    if key in OTHERS:
+        return OTHERS[key]
+    if key in TEXTS:
+        return ["{a: 1}", "[1,2]"]
+    if any(fnmatch(key, pattern) for pattern in FOLDERS_TO_WRITE):
+        return ["file/x"]
+    if isinstance(default, bool):
+        return ["banana", "7"]
+    if isinstance(default, int | float):
+        return ["banana", "-7"]
+    if isinstance(default, list):
+        return ["banana", "[-7]"]
+    if isinstance(default, str):
+        return ["[1,2]", f"{default}x"]
+    return ["banana", "{a: 1}", "-7"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_wrong_values_and_names(name, here, tmp_path, monkeypatch):
+    if name == "train, Hugging Face":
+        pytest.importorskip("datasets")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+    if name == "train, a search":
+        pytest.importorskip("optuna")
+    for variable in [key for key in os.environ if key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.chdir(here)
+    words, pattern = COMMANDS[name]
+    command = Command(*words, folder=tmp_path / "run")
+    assert command.answer("process.gc_threshold=700").code in (0, None)  # with right settings the work begins
+    # data.augment is the group augment again.
+    tried = [(key, value) for key, value in command.settings if fnmatch(key, pattern) and "data.augment" not in key]
+    assert tried
+    faults = []
+    for key, default in tried:
+        for value in wrong_values(key, default):
+            answer, last = command.answer(f"{key}={value}"), key.rpartition(".")[2]
+            named = last in answer.message or value in answer.message
+            if answer.code != 2 or not named or len(answer.message.splitlines()) > 3:
+                faults.append(f"{key}={value}: {answer}")
+        answer = command.answer(f"{key}x=1")
+        if answer.code != 2 or not answer.message.startswith(f"{key}x is not a setting"):
+            faults.append(f"{key}x=1: {answer}")
+    assert not faults, "\n".join(faults)
