@@ -10,7 +10,7 @@ def export(cfg: DictConfig) -> None:
 
     from soft.errors import SettingError
     from soft.models.factory import create_from_checkpoint
-    from soft.models.inference import export_program, optimise_for_inference
+    from soft.models.inference import export_program, optimise_for_inference, takes_token_ids
     from soft.models.metadata import read_metadata
     from soft.settings import check_pixels
 
@@ -28,10 +28,11 @@ def export(cfg: DictConfig) -> None:
     if not error < MAX_ERROR:
         path.unlink()
         raise SettingError(f"The exported program's logits differ by {error:.1e}; nothing was written.")
-    print(f"{path}: images (B, {model.in_chans}, {height}, {width}) -> logits (B, {model.num_classes})")
+    inputs = "token ids" if takes_token_ids(model) else "images"
+    print(f"{path}: {inputs} (B, {model.in_chans}, {height}, {width}) -> logits (B, {model.num_classes})")
     print(f"largest difference from the model's logits: {error:.0e} of the largest logit")
     if trained and trained.mean and trained.std:
-        mean, std = list(trained.mean), list(trained.std)
+        mean, std = (list(values[: model.in_chans]) for values in (trained.mean, trained.std))
         print(f"images from 0 to 1, normalised with mean {mean} and standard deviation {std}")
 
 

@@ -29,6 +29,8 @@ def visualize(cfg: DictConfig) -> None:
     models, kinds, preparations = [], [], []
     for path in paths:
         models.append(create_from_checkpoint(path, given, cfg.weights))
+        if models[-1].in_chans != 3:
+            raise SettingError(f"{path} was not trained on pictures, and image={cfg.image} is one.")
         trained = read_metadata(path)
         kinds.append(_attention(given or trained.model))
         data = cfg.data if "data" in cfg else trained.to_dict() if trained else {}
@@ -87,10 +89,13 @@ def _open_image(path: str):
 
 def _layer(model, stage: int, block: int) -> str:
     from soft.errors import SettingError
+    from soft.studies.attention_maps import attention_layers
 
-    stages = len(model.stages) - 1  # the last stage holds the class token's softmax blocks
+    # The last stage of a pyramid holds the class token's softmax blocks.
+    stages = max(int(name.split(".")[1]) for name in attention_layers(model)) + 1
     if stage not in range(1, stages + 1):
-        raise SettingError(f"stage={stage} is not a stage of the pyramid; choose 1 to {stages}.")
+        fits = f"1 to {stages}" if stages > 1 else "1"
+        raise SettingError(f"stage={stage} is not a stage with attention maps; choose {fits}.")
     blocks = len(model.stages[stage - 1].blocks)
     if block not in range(-blocks, blocks):
         raise SettingError(f"block={block} does not exist: stage {stage} has blocks 0 to {blocks - 1}.")

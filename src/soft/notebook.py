@@ -22,6 +22,7 @@ from soft.runs.best_checkpoint import BestCheckpoint
 from soft.runs.checkpointing import LastCheckpoint
 from soft.runs.resume import start_in
 from soft.training.evaluator import ImageEvaluator
+from soft.training.inputs import check_inputs
 from soft.training.module import ImageClassifier
 
 
@@ -74,7 +75,7 @@ def fit(
 
     Args:
         model: a SOFT model, or any classifier (B, 3, H, W) -> (B, num_classes) with an attribute `num_classes`.
-        data: an `ImageDataModule`.
+        data: an `ImageDataModule`, or for a `soft_encoder` a `TaskDataModule`.
         epochs: passes over the training data.
         lr: learning rate at a global batch of 1024, to which the data's batch size is scaled.
         optimizer: further arguments of `soft.training.optim.build_optimizer`; AdamW with weight decay 0.05 by default.
@@ -99,6 +100,7 @@ def fit(
     quiet_libraries()
     data.prepare_data()
     data.setup("fit")
+    check_inputs(model, data)
     augment = augment or data.augment
     optimizer = {"opt": "adamw", "weight_decay": 0.05, "lr": lr, **(optimizer or {})}
     schedule = {"sched": "cosine", "epochs": epochs, **(schedule or {})}
@@ -164,9 +166,10 @@ def evaluate(
 
     Args:
         model: a classifier (B, 3, H, W) -> (B, num_classes) with an attribute `num_classes`.
-        data: an `ImageDataModule`, prepared as the model expects its images.
+        data: an `ImageDataModule`, prepared as the model expects its images, or a `TaskDataModule`.
     """
     quiet_libraries()
+    check_inputs(model, data)
     hardware = choose_hardware(None, "trainer", accelerator, devices, precision=precision)
     trainer = create_trainer(hardware, precision=precision, enable_model_summary=False)
     evaluator = ImageEvaluator(model)

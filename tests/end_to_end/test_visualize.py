@@ -61,7 +61,10 @@ def test_a_file_without_a_recipe_takes_the_model_from_the_command_line(folder):
     ("arguments", "text"),
     [
         (["image=nowhere.jpg", "checkpoint=soft.ckpt"], "image=nowhere.jpg does not exist, or cannot be read"),
-        (["image=photo.jpg", "checkpoint=soft.ckpt", "stage=4"], "stage=4 is not a stage of the pyramid; choose 1"),
+        (
+            ["image=photo.jpg", "checkpoint=soft.ckpt", "stage=4"],
+            "stage=4 is not a stage with attention maps; choose 1",
+        ),
         (["image=photo.jpg", "checkpoint=[soft.ckpt,performer.ckpt]", "points=[[2,0]]"], "points=[2, 0] has to be"),
         (["image=photo.jpg", "checkpoint=[]"], "checkpoint=[] names no file"),
         (["image=photo.jpg"], "checkpoint has no value; add checkpoint="),

@@ -55,7 +55,7 @@ def test_every_model_on_the_papers_hardware(model, tmp_path):
     result = Recipe(f"model={model}", "trainer=v100_ddp").rehearse(tmp_path)
     memory = result.resources.memory
     assert result.exit_code == 0
-    assert memory.averages == memory.weights > 4 * result.params
+    assert memory.averages == memory.weights >= 4 * result.params
     assert memory.training > memory.weights + memory.averages + memory.optimizer + memory.gradients
     assert memory.peak < result.resources.device_memory == 32 * GIB
     assert len(result.ranks) == 32

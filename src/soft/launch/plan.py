@@ -19,7 +19,7 @@ from soft.launch.hardware import Hardware, choose_devices
 from soft.launch.resources import Resources, check_wandb, find_resources
 from soft.launch.trainer_settings import check_callbacks, check_trainer_settings
 from soft.models.flops import count_macs
-from soft.training.inputs import check_inputs, input_shape
+from soft.training.inputs import check_inputs, check_model_choice, input_shape
 from soft.training.length import Length, training_length
 from soft.training.optim import scaled_lr
 
@@ -136,6 +136,7 @@ def plan_run(
     length = None
     if train is not None:
         length = training_length(train, hardware.layout, settings, recipe["schedule"]["epochs"])
+    check_model_choice(recipe["model"]["name"], datamodule)
     module = build(classes, hardware.layout, length)
     check_inputs(module.model, datamodule)
 
