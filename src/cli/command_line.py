@@ -41,7 +41,7 @@ VERBATIM = frozenset(
     }
 )
 # Those of them that also take several paths, as `[A,B]`.
-LISTS = frozenset({"checkpoint"})
+LISTS = frozenset({"checkpoint", "images"})
 SEARCH_PATH = "hydra.searchpath"
 
 

@@ -1,5 +1,6 @@
 """The names of classes: their order, and which classes of a model those of a data set are."""
 
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,16 @@ def natural_order(names: Iterable[str]) -> list[str]:
 def imagenet_wnids() -> list[str]:
     """Return the WordNet IDs of ImageNet-1K's classes in the order of published models: n01440764 is class 0."""
     return ImageNetInfo("imagenet-1k").label_names()
+
+
+def describe_class(name: str) -> str | None:
+    """Return the English name of a class that is one of ImageNet-1K's WordNet IDs; None for any other name."""
+    return _imagenet_descriptions().get(name)
+
+
+@functools.cache
+def _imagenet_descriptions() -> dict[str, str]:
+    return ImageNetInfo("imagenet-1k").label_descriptions(as_dict=True)
 
 
 def classes_without(labels: np.ndarray, names: Sequence[str]) -> list[str]:

@@ -58,9 +58,9 @@ def read_metadata(path: str | Path) -> Metadata | None:
     facts, recipe = read_entry(path, KEY), read_entry(path, "recipe")
     try:
         if facts is not None:
-            return _from_dict(facts, "checkpoint")
+            return metadata_of(facts, "checkpoint")
         if recipe is not None:
-            return _from_dict({"model": recipe["model"], **recipe["data"]}, "recipe")
+            return metadata_of({"model": recipe["model"], **recipe["data"]}, "recipe")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingError(f"{path} holds metadata that cannot be read ({type(error).__name__}: {error}).") from error
     return None
@@ -80,7 +80,14 @@ def attach_metadata(model: nn.Module, metadata: Metadata) -> None:
     model.pretrained_cfg = model.default_cfg = {**model.pretrained_cfg, "num_classes": model.num_classes, **known}
 
 
-def _from_dict(facts: Mapping[str, object], origin: str) -> Metadata:
+def metadata_of(facts: Mapping[str, object], origin: str = "checkpoint") -> Metadata:
+    """Return the metadata that plain containers hold, such as `Metadata.to_dict` or a recipe; other keys are ignored.
+
+    Args:
+        facts: some of the attributes of `Metadata`; `img_size` may be one number.
+        origin: as in `Metadata`.
+    """
+
     def numbers(key: str) -> tuple[float, ...] | None:
         return None if facts.get(key) is None else tuple(float(value) for value in facts[key])
 

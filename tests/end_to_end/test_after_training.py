@@ -1,0 +1,100 @@
+"""What is done with a trained model: one short run on the digits, and the commands that take its checkpoint."""
+
+import csv
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import soft
+from tests.end_to_end.command import run
+from tests.invoke import invoke
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with best.ckpt after two epochs on the digits, and with 30 of their test images as PNG files."""
+    folder = tmp_path_factory.mktemp("trained")
+    run("train.py", "schedule.epochs=2", "schedule.warmup_epochs=0", "hydra.run.dir=run", cwd=folder)
+    data = soft.ImageDataModule("digits")
+    data.setup("validate")
+    (folder / "images").mkdir()
+    for index in range(30):
+        image, label = data.sets.val[index]
+        image.save(folder / "images" / f"{index:02d}_{label}.png")
+    (folder / "images" / "zz.png").write_bytes(b"not a picture")
+    return folder
+
+
+CHECKPOINT = "checkpoint=run/checkpoints/best.ckpt"
+
+
+def test_predict(folder):
+    done = invoke(
+        "predict.py", CHECKPOINT, "images=images", "top=3", "contact_sheet=4", "hydra.run.dir=predicted", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    with (folder / "predicted" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 90
+    first = [row for row in rows if row["rank"] == "1"]
+    right = sum(row["class"] == row["file"][-5] for row in first)
+    assert right > 20
+    content = json.loads((folder / "predicted" / "predictions.json").read_text())
+    assert [entry["file"] for entry in content["unreadable"]] == ["images/zz.png"]
+    assert content["images"][0]["file"] == "images/00_7.png"
+    assert content["preprocessing"]["img_size"] == [32, 32]
+    assert Image.open(folder / "predicted" / "contact_sheet.png").width > 1000
+    for text in ("images/00_7.png", "images/zz.png cannot be read", "predicted/predictions.csv"):
+        assert text in done.stdout
+
+    # The same file under a pattern, alone, and from Python
+    invoke("predict.py", CHECKPOINT, "images=images/0*.png", "batch_size=3", "hydra.run.dir=few", cwd=folder)
+    with (folder / "few" / "predictions.csv").open(newline="") as file:
+        few = [row for row in csv.DictReader(file) if row["rank"] == "1"]
+    assert [row["file"] for row in few] == [row["file"] for row in first[:10]]
+    found = soft.predict(soft.load_model(folder / "run" / "checkpoints" / "best.ckpt"), folder / "images" / "03_*.png")
+    assert found.images[0].probabilities[0] == pytest.approx(float(first[3]["probability"]), abs=1e-5)
+
+
+def test_predict_with_other_files(folder):
+    checkpoint = torch.load(folder / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    old = {key: value for key, value in checkpoint.items() if key != "metadata"}
+    torch.save(old, folder / "old.ckpt")
+    done = invoke("predict.py", "checkpoint=old.ckpt", "images=[images/00_7.png]", "hydra.run.dir=old", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "as its recipe says" in done.stdout
+    assert "they are numbered" in done.stdout
+
+    bare = {k.removeprefix("model."): v for k, v in old["state_dict"].items() if k.startswith("model.")}
+    torch.save(bare, folder / "bare.pth")
+    words = ("checkpoint=bare.pth", "images=images/00_7.png", "model=soft_pico", "hydra.run.dir=bare")
+    done = invoke("predict.py", *words, cwd=folder)
+    assert done.returncode == 2
+    assert "bare.pth does not say how to prepare images; add data=" in done.stderr
+    done = invoke("predict.py", *words, "data=digits", "weights=raw", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    prepared = json.loads((folder / "bare" / "predictions.json").read_text())["preprocessing"]
+    assert prepared == json.loads((folder / "old" / "predictions.json").read_text())["preprocessing"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["images=nowhere"], "images=nowhere does not exist"),
+        (["images=images/*.jpg"], "images=images/*.jpg matches no file"),
+        (["images=images/zz.png"], "None of the 1 images can be read, such as images/zz.png"),
+        (["images=images", "top=0"], "top=0 has to be a whole number of at least 1"),
+        (["images=images", "contact_sheet=true"], "contact_sheet=True has to be a whole number"),
+        (["images=images", "img_size=big"], "img_size='big' has to be a whole number of pixels"),
+        ([], "images has no value; add images="),
+    ],
+    ids=str,
+)
+def test_predict_mistakes_end_in_a_sentence(folder, words, text):
+    done = invoke("predict.py", CHECKPOINT, *words, "hydra.run.dir=mistake", cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ERROR: ")
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
