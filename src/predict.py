@@ -8,6 +8,7 @@ def predict(cfg: DictConfig) -> None:
     # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from pathlib import Path
 
+    from cli.checks import check_single
     from soft.data.classes import imagenet_wnids
     from soft.data.preprocessing import PREPROCESSING
     from soft.errors import SettingError
@@ -20,6 +21,7 @@ def predict(cfg: DictConfig) -> None:
     from soft.runs.folder import from_here
     from soft.settings import check_pixels, check_whole
 
+    check_single(cfg, "checkpoint")
     given = OmegaConf.to_container(cfg, resolve=True)
     check_whole("contact_sheet", given["contact_sheet"], least=0)
     device = choose_device(given["accelerator"])

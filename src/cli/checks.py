@@ -52,6 +52,16 @@ def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
             raise ConfigError(f"{name} needs {key}; leave out ~{key}.")
 
 
+def check_single(cfg: DictConfig, key: str) -> None:
+    """Refuse `key=[A,B]` of a command that takes one file.
+
+    Raises:
+        ConfigError: the value is a list.
+    """
+    if isinstance(cfg[key], ListConfig):
+        raise ConfigError(f"{key}={list(cfg[key])} is a list, and this command takes one file at a time: {key}=PATH.")
+
+
 def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
     """Refuse a value whose type is not its default's, such as `schedule.epochs=many`; a default of null takes all.
 

@@ -79,6 +79,39 @@ def test_predict_with_other_files(folder):
     assert prepared == json.loads((folder / "old" / "predictions.json").read_text())["preprocessing"]
 
 
+def test_evaluate_in_depth(folder):
+    done = invoke("evaluate.py", CHECKPOINT, "hydra.run.dir=evaluated", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((folder / "evaluated" / "evaluation.json").read_text())
+    with (folder / "evaluated" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [str(index) for index in range(360)]
+    right = [row["label"] == row["class"] for row in rows]
+    assert 100 * sum(right) / 360 == pytest.approx(result["top1"])
+    with (folder / "evaluated" / "per_class.csv").open(newline="") as file:
+        assert sum(int(row["correct"]) for row in csv.DictReader(file)) == sum(right)
+    assert 0 < result["ece"] < 100
+    assert f"{result['ece']:.2f} % expected error" in done.stdout
+    assert "weakest classes" in done.stdout
+    for picture in ("confusion.png", "mistakes.png"):
+        assert Image.open(folder / "evaluated" / picture).width > 300
+
+    # The same images as files have the same answers
+    found = soft.predict(soft.load_model(folder / "run" / "checkpoints" / "best.ckpt"), folder / "images")
+    for row, image in zip(rows, found.images, strict=False):
+        assert row["class"] == image.classes[0]
+        assert float(row["probability"]) == pytest.approx(image.probabilities[0], abs=1e-4)
+
+    invoke("evaluate.py", CHECKPOINT, "details=false", "hydra.run.dir=short", cwd=folder)
+    short = json.loads((folder / "short" / "evaluation.json").read_text())
+    assert short == {key: value for key, value in result.items() if key != "ece"} | {
+        "images_per_second": short["images_per_second"]
+    }
+    assert not list((folder / "short").glob("*.csv"))
+    done = invoke("evaluate.py", "checkpoint=[a.ckpt,b.ckpt]", "hydra.run.dir=mistake", cwd=folder)
+    assert (done.returncode, "takes one file at a time" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

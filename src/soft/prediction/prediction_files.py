@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from soft.data.classes import describe_class
+from soft.data.classes import describe_class, short_name
 from soft.prediction.predictor import Prediction, Predictions
 from soft.studies.picture_grid import draw_picture_grid
 from soft.writing import replace_file, replace_text
@@ -98,7 +98,7 @@ def _draw_contact_sheet(predictions: Predictions, path: Path) -> None:
     captions = [
         (
             image.file.name,
-            *(f"{describe_class(name) or name}: {100 * value:.0f} %" for name, value in list(_ranked(image))[:3]),
+            *(f"{short_name(name)}: {100 * value:.0f} %" for name, value in list(_ranked(image))[:3]),
         )
         for image in shown
     ]
