@@ -9,12 +9,11 @@ def predict(cfg: DictConfig) -> None:
     from pathlib import Path
 
     from cli.checks import check_single
-    from soft.data.classes import imagenet_wnids
     from soft.data.preprocessing import PREPROCESSING
     from soft.errors import SettingError
     from soft.hardware.devices import choose_device
     from soft.models.factory import create_from_checkpoint
-    from soft.models.metadata import attach_metadata, metadata_of, read_metadata
+    from soft.models.metadata import attach_metadata, metadata_of, published_metadata, read_metadata
     from soft.monitoring.console import print_notes, print_rows
     from soft.prediction.prediction_files import print_predictions, write_predictions
     from soft.prediction.predictor import predict as predict_images
@@ -34,9 +33,11 @@ def predict(cfg: DictConfig) -> None:
         check_pixels("img_size", given["img_size"])
         typed["img_size"] = given["img_size"]
     if metadata is None and not given.get("data"):
-        if model.num_classes != len(imagenet_wnids()):
+        published = published_metadata(model)
+        if published is None:
             raise SettingError(f"{cfg.checkpoint} does not say how to prepare images; add data=imagenet, for example.")
-        notes.append("The file does not say how to prepare images: they are prepared as ImageNet's.")
+        attach_metadata(model, published)
+        notes.append("The file names neither classes nor preprocessing: they are taken to be ImageNet's.")
     elif metadata is not None and metadata.origin == "recipe":
         notes.append("The checkpoint is an older one: images are prepared as its recipe says.")
     attach_metadata(model, metadata_of(typed))

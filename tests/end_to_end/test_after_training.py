@@ -3,12 +3,17 @@
 import csv
 import json
 
+import numpy as np
+import onnxruntime
 import pytest
+import timm
 import torch
 from PIL import Image
 
 import soft
+from soft.export.torch_program import program_metadata
 from tests.end_to_end.command import run
+from tests.golden import relative_error
 from tests.invoke import invoke
 
 
@@ -110,6 +115,53 @@ def test_evaluate_in_depth(folder):
     assert not list((folder / "short").glob("*.csv"))
     done = invoke("evaluate.py", "checkpoint=[a.ckpt,b.ckpt]", "hydra.run.dir=mistake", cwd=folder)
     assert (done.returncode, "takes one file at a time" in done.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_every_format_has_the_same_outputs(folder):
+    done = invoke("export.py", CHECKPOINT, "format=all", "float16_batch=3", "hydra.run.dir=exported", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    out = folder / "exported"
+    model = soft.load_model(folder / "run" / "checkpoints" / "best.ckpt")
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    files = sorted((folder / "images").glob("0*.png"))[:3]
+    images = torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
+    with torch.no_grad():
+        expected = model(images)
+        assert torch.equal(timm.create_model(f"local-dir:{out}", pretrained=True).eval()(images), expected)
+        program = torch.export.load(out / "model.pt2").module()
+        assert relative_error(program(images), expected) < 1e-5
+    for name, kind, limit in (("model.onnx", np.float32, 1e-4), ("model_float16.onnx", np.float16, 1e-2)):
+        session = onnxruntime.InferenceSession(str(out / name), providers=["CPUExecutionProvider"])
+        (logits,) = session.run(None, {"images": images.numpy().astype(kind)})
+        assert relative_error(torch.from_numpy(logits).float(), expected) < limit
+        metadata = session.get_modelmeta().custom_metadata_map
+        assert json.loads(metadata["class_names"]) == [str(digit) for digit in range(10)]
+        assert {"mean", "std", "crop_pct", "interpolation", "img_size"} <= set(metadata)
+    assert program_metadata(out / "model.pt2")["class_names"] == [str(digit) for digit in range(10)]
+    card = (out / "README.md").read_text()
+    assert "not recorded" not in card
+    assert "command: `python src/train.py schedule.epochs=2 schedule.warmup_epochs=0`" in card
+    log = out / "export.log"
+    assert not log.exists() or log.stat().st_size < 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["format=tflite"], "format='tflite' is not known; it is one of pt2, onnx, safetensors, all"),
+        (["float16_batch=2"], "float16_batch is for ONNX; add format=onnx"),
+        (["format=onnx", "float16_batch=0"], "float16_batch=0 has to be a whole number of at least 1"),
+        (["push_to_hub=me/model"], "push_to_hub needs an account"),
+        (["img_size=0"], "img_size=0 has to be a whole number of pixels"),
+    ],
+    ids=str,
+)
+def test_export_mistakes_end_in_a_sentence(folder, words, text, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    done = invoke("export.py", CHECKPOINT, *words, "hydra.run.dir=mistake", cwd=folder)
+    assert done.returncode == 2
+    assert text in done.stderr
 
 
 @pytest.mark.parametrize(

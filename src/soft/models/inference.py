@@ -1,8 +1,6 @@
-"""Rewrites of a trained model for inference alone, and the model as a program of its own."""
+"""Rewrites of a trained model for inference alone."""
 
 import copy
-import warnings
-from pathlib import Path
 
 import torch
 from timm.layers import BatchNormAct2d, ConvNormAct
@@ -27,26 +25,3 @@ def optimise_for_inference(model: nn.Module) -> nn.Module:
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
             module.bn = nn.Sequential(module.bn.drop, module.bn.act)
     return model.to(memory_format=torch.channels_last)
-
-
-def export_program(model: nn.Module, path: str | Path, img_size: tuple[int, int]) -> float:
-    """Write `model` as a program that PyTorch runs without this code: `torch.export.load(path).module()`.
-
-    Args:
-        model: the model in evaluation mode, such as `optimise_for_inference` returns.
-        path: the file to write, by custom with the ending .pt2.
-        img_size: height and width of the images (B, in_chans, height, width) that the program takes, for any B.
-
-    Returns:
-        The largest difference between the logits of `model` and of the program that is read back from the file, on two
-        images of noise, relative to the largest logit.
-    """
-    weight = next(model.parameters())
-    images = torch.randn(2, model.in_chans, *img_size, dtype=weight.dtype, device=weight.device)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No complete tensor found in the group")  # about weights that share storage
-        program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-        torch.export.save(program, path)
-    with torch.no_grad():
-        ours, theirs = model(images), torch.export.load(path).module()(images)
-    return float((ours - theirs).abs().max() / ours.abs().max())

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from timm.data import ImageNetInfo
 from timm.layers import to_2tuple
 from torch import nn
 
@@ -30,7 +31,7 @@ class Metadata:
         crop_pct: images are resized to img_size / crop_pct and cropped in the centre.
         interpolation: of that resizing, `bilinear` or `bicubic`.
         origin: `checkpoint` if the file states this, `recipe` if it follows from the configuration in an older file,
-            which names no classes.
+            which names no classes, and `published` if it is what the paper's models share.
     """
 
     model: Mapping[str, object] | None = None
@@ -64,6 +65,19 @@ def read_metadata(path: str | Path) -> Metadata | None:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingError(f"{path} holds metadata that cannot be read ({type(error).__name__}: {error}).") from error
     return None
+
+
+def published_metadata(model: nn.Module) -> Metadata | None:
+    """Return ImageNet's classes and the preprocessing of the paper's models; None for a model of other classes.
+
+    Released files say nothing of both.
+    """
+    names = ImageNetInfo("imagenet-1k").label_names()
+    if model.num_classes != len(names):
+        return None
+    facts = {key: model.default_cfg[key] for key in ("mean", "std", "crop_pct", "interpolation")}
+    size = model.default_cfg["input_size"][1:]
+    return metadata_of({"dataset": "imagenet", "class_names": names, "img_size": size, **facts}, "published")
 
 
 def attach_metadata(model: nn.Module, metadata: Metadata) -> None:
