@@ -50,16 +50,17 @@ def export(cfg: DictConfig) -> None:
 
     # One format after the other; what ONNX cannot express is said when the others are there
     fast, differences, refused = optimise_for_inference(model), {}, None
+    integers = getattr(model, "vocabulary", None) is not None and not (metadata and metadata.mean)
     if "pt2" in wanted:
-        differences["model.pt2"] = export_program(fast, folder / "model.pt2", size, facts)
+        differences["model.pt2"] = export_program(fast, folder / "model.pt2", size, facts, integers)
     if "safetensors" in wanted:
-        differences["model.safetensors"] = export_timm(model, folder, trained_size)
+        differences["model.safetensors"] = export_timm(model, folder, trained_size, integers)
     if "onnx" in wanted:
         try:
-            differences["model.onnx"] = export_onnx(fast, folder / "model.onnx", size, facts)
+            differences["model.onnx"] = export_onnx(fast, folder / "model.onnx", size, facts, integers=integers)
             if batch := given["float16_batch"]:
                 name = "model_float16.onnx"
-                differences[name] = export_onnx(fast, folder / name, size, facts, batch)
+                differences[name] = export_onnx(fast, folder / name, size, facts, batch, integers)
         except SettingError as error:
             refused = error
     if not differences:
@@ -72,12 +73,12 @@ def export(cfg: DictConfig) -> None:
         batch = given["float16_batch"] if "float16" in name else "B"
         height, width = trained_size if name == "model.safetensors" else size
         images, logits = f"({batch}, {model.in_chans}, {height}, {width})", f"({batch}, {model.num_classes})"
-        print(f"{folder / name}: images {images} -> logits {logits}")
+        print(f"{folder / name}: {'integers' if integers else 'images'} {images} -> logits {logits}")
         print(f"largest difference from the model's logits: {difference:.0e} of the largest logit")
     if metadata and metadata.mean:
         mean, std = list(metadata.mean), list(metadata.std)
         print(f"images from 0 to 1, normalised with mean {mean} and standard deviation {std}")
-    else:
+    elif not integers:
         print("Note: the checkpoint does not say how to prepare images, so neither do these files.")
     print(f"model card: {folder / 'README.md'}")
     if repository := given["push_to_hub"]:

@@ -16,6 +16,7 @@ def predict(cfg: DictConfig) -> None:
     from soft.models.metadata import attach_metadata, metadata_of, published_metadata, read_metadata
     from soft.monitoring.console import print_notes, print_rows
     from soft.prediction.prediction_files import print_predictions, write_predictions
+    from soft.prediction.predictor import check_reads_pictures
     from soft.prediction.predictor import predict as predict_images
     from soft.runs.folder import from_here
     from soft.settings import check_pixels, check_whole
@@ -28,11 +29,15 @@ def predict(cfg: DictConfig) -> None:
 
     # Images are prepared as the checkpoint says, but for what was typed
     metadata, notes = read_metadata(cfg.checkpoint), []
-    typed = {key: given["data"][key] for key in PREPROCESSING} if given.get("data") else {}
+    check_reads_pictures(model)
+    data = given.get("data") or {}
+    if data and any(key not in data for key in PREPROCESSING):
+        raise SettingError(f"data={data['dataset']} has no pictures; choose a data set of images, or leave it out.")
+    typed = {key: data[key] for key in PREPROCESSING if data}
     if given["img_size"] is not None:
         check_pixels("img_size", given["img_size"])
         typed["img_size"] = given["img_size"]
-    if metadata is None and not given.get("data"):
+    if (metadata is None or metadata.mean is None) and not data:
         published = published_metadata(model)
         if published is None:
             raise SettingError(f"{cfg.checkpoint} does not say how to prepare images; add data=imagenet, for example.")

@@ -26,6 +26,16 @@ def test_a_program_has_the_logits_and_the_metadata(tmp_path, inverse):
         torch.testing.assert_close(program(images), model(images), rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_of_token_ids(tmp_path):
+    options = {"img_size": (1, 16), "in_chans": 2, "vocabulary": 9, "num_classes": 5, "depth": 1}
+    model = timm.create_model("soft_encoder", **options, global_pool="ask", num_landmarks=4).eval()
+    assert export_program(model, tmp_path / "model.pt2", (1, 16), {}, integers=True) < 1e-5
+    assert export_timm(model, tmp_path, (1, 16), integers=True) == 0
+    program, tokens = torch.export.load(tmp_path / "model.pt2").module(), torch.randint(9, (4, 2, 1, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(program(tokens), model(tokens), rtol=1e-4, atol=1e-5)
+
+
 def test_a_difference_is_refused_and_leaves_what_was_there(tmp_path, monkeypatch):
     for value in (2e-4, float("nan")):
         with pytest.raises(SettingError, match=r"model.pt2 was not written: its logits differ"):

@@ -93,6 +93,15 @@ def test_what_cannot_be_answered(model, folder):
         soft.predict(broken, folder)
 
 
+def test_a_model_of_token_ids_reads_no_pictures(folder):
+    with pytest.raises(SettingError, match="reads token ids and no pictures"):
+        soft.predict(timm.create_model("soft_encoder", num_landmarks=4), folder)
+    model = timm.create_model("soft_encoder", img_size=16, in_chans=3, embedding="linear", num_landmarks=4)
+    attach_metadata(model, Metadata(img_size=(32, 32)))
+    with pytest.raises(SettingError, match=r"inputs of 16x16 alone; set img_size to \[16, 16\]"):
+        soft.predict(model, folder)
+
+
 def test_files(tmp_path, photographs, capsys):
     (tmp_path / "contact_sheet.png").write_text("an earlier command's")
     found = Predictions(

@@ -15,22 +15,43 @@ from soft.writing import explain_full_disk
 MAX_ERROR = 1e-4  # relative to the largest logit; the error of float32 rounding is a hundredth of this
 
 
+def example_inputs(
+    model: nn.Module, batch: int, img_size: tuple[int, int], integers: bool = False, generator=None
+) -> Tensor:
+    """Return noise that the model takes, (batch, in_chans, H, W).
+
+    Args:
+        model: with `in_chans`, and `vocabulary` if it takes integers.
+        img_size: height and width.
+        integers: token ids or grey values below `model.vocabulary`, int64, in place of float32 values.
+        generator: draws the noise; None for PyTorch's global one.
+    """
+    shape = (batch, model.in_chans, *img_size)
+    if integers:
+        return torch.randint(model.vocabulary, shape, generator=generator)
+    return torch.randn(shape, generator=generator)
+
+
 def largest_difference(
-    model: nn.Module, run: Callable[[Tensor], Tensor], img_size: tuple[int, int], batches: tuple[int, ...]
+    model: nn.Module,
+    run: Callable[[Tensor], Tensor],
+    img_size: tuple[int, int],
+    batches: tuple[int, ...],
+    integers: bool = False,
 ) -> float:
     """Return the largest difference between the logits of `model` and of `run`, relative to the largest logit.
 
     Args:
         model: in evaluation mode, on the CPU.
-        run: the exported program, images (B, in_chans, H, W) -> logits.
-        img_size: height and width of the images, which are noise.
-        batches: the values of B.
+        run: the exported program, from the model's inputs to logits.
+        batches: numbers of inputs.
+        img_size, integers: as for `example_inputs`.
     """
     generator, worst = torch.Generator().manual_seed(0), 0.0
     for batch in batches:
-        images = torch.randn(batch, model.in_chans, *img_size, generator=generator)
+        inputs = example_inputs(model, batch, img_size, integers, generator)
         with torch.no_grad():
-            ours, theirs = model(images), run(images).float()
+            ours, theirs = model(inputs), run(inputs).float()
         worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max()))
     return worst
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from soft.errors import SettingError
-from soft.export.comparison import MAX_ERROR, check_difference, largest_difference, place_for
+from soft.export.comparison import MAX_ERROR, check_difference, example_inputs, largest_difference, place_for
 
 MAX_HALF_ERROR = 2e-2  # of float16, relative to the largest logit; twenty times its rounding
 
@@ -24,6 +24,7 @@ def export_onnx(
     img_size: tuple[int, int],
     metadata: Mapping[str, object] | None = None,
     half_batch: int | None = None,
+    integers: bool = False,
 ) -> float:
     """Write `model` as an ONNX file with the input `images` (B, in_chans, height, width) and the output `logits`.
 
@@ -34,6 +35,7 @@ def export_onnx(
         metadata: is kept in the file's metadata, each value as JSON.
         half_batch: write the model in float16 for this fixed B; None for float32 and any B. The attention's kernel and
             its inverse stay in float32.
+        integers: the model takes token ids or grey values.
 
     Returns:
         The largest difference between the logits of `model` and those that ONNX Runtime computes from the file,
@@ -51,12 +53,12 @@ def export_onnx(
             f"{path.name} was not written: ONNX has no operator for the attention's inverse={other[0]}. Models with "
             "inverse=newton can be exported to it; format=pt2 and format=safetensors take this one."
         )
-    images = torch.randn(half_batch or 2, model.in_chans, *img_size)
+    images = example_inputs(model, half_batch or 2, img_size, integers)
     options = {"input_names": ["images"], "output_names": ["logits"], "dynamo": True, "verbose": False}
     if half_batch is None:
         source, any_batch = model, ({0: torch.export.Dim("batch", min=1)},)
     else:
-        source, images, any_batch = copy.deepcopy(model).half(), images.half(), None
+        source, images, any_batch = copy.deepcopy(model).half(), images if integers else images.half(), None
     try:
         with _quiet():
             program = torch.onnx.export(source, (images,), dynamic_shapes=any_batch, **options)
@@ -73,11 +75,11 @@ def export_onnx(
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
         def run(images: Tensor) -> Tensor:
-            given = images if half_batch is None else images.half()
+            given = images if half_batch is None or integers else images.half()
             return torch.from_numpy(session.run(None, {"images": given.numpy()})[0])
 
         batches = (1, 3) if half_batch is None else (half_batch,)
-        difference = largest_difference(model, run, img_size, batches)
+        difference = largest_difference(model, run, img_size, batches, integers)
         check_difference(path.name, difference, MAX_ERROR if half_batch is None else MAX_HALF_ERROR)
     return difference
 

@@ -15,7 +15,7 @@ from soft.writing import explain_full_disk
 FILES = ("model.safetensors", "config.json")
 
 
-def export_timm(model: nn.Module, folder: Path, img_size: tuple[int, int]) -> float:
+def export_timm(model: nn.Module, folder: Path, img_size: tuple[int, int], integers: bool = False) -> float:
     """Write model.safetensors and config.json into `folder`; return the largest difference of logits, which is 0.
 
     `timm.create_model("local-dir:FOLDER", pretrained=True)` loads them, in a program that imports `soft` first, which
@@ -23,7 +23,7 @@ def export_timm(model: nn.Module, folder: Path, img_size: tuple[int, int]) -> fl
 
     Args:
         model: a SOFT model in evaluation mode on the CPU, with the layers of its training.
-        img_size: height and width of the images for the comparison.
+        img_size, integers: of the inputs for the comparison, see `soft.export.comparison.example_inputs`.
 
     Raises:
         SettingError: the difference is too large; nothing is written.
@@ -34,7 +34,7 @@ def export_timm(model: nn.Module, folder: Path, img_size: tuple[int, int]) -> fl
         with tempfile.TemporaryDirectory(dir=folder, prefix=".export_") as partial:
             timm.models.save_for_hf(model, partial, model_config=hub_config(model), safe_serialization=True)
             again = timm.create_model(f"local-dir:{partial}", pretrained=True).eval()
-            difference = largest_difference(model, again, img_size, batches=(1, 3))
+            difference = largest_difference(model, again, img_size, (1, 3), integers)
             check_difference(path.name, difference)
             # safetensors makes files that nobody else can read.
             shutil.copymode(Path(partial) / FILES[1], Path(partial) / FILES[0])

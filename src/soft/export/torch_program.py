@@ -8,13 +8,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from soft.export.comparison import check_difference, largest_difference, place_for
+from soft.export.comparison import check_difference, example_inputs, largest_difference, place_for
 
 METADATA = "metadata.json"  # beside the program, in its file
 
 
 def export_program(
-    model: nn.Module, path: Path, img_size: tuple[int, int], metadata: Mapping[str, object] | None = None
+    model: nn.Module,
+    path: Path,
+    img_size: tuple[int, int],
+    metadata: Mapping[str, object] | None = None,
+    integers: bool = False,
 ) -> float:
     """Write `model` as a program that PyTorch runs without this code: `torch.export.load(path).module()`.
 
@@ -22,7 +26,8 @@ def export_program(
         model: the model in evaluation mode on the CPU, such as `optimise_for_inference` returns.
         path: the file to write, by custom with the ending .pt2.
         img_size: height and width of the images (B, in_chans, height, width) that the program takes, for any B.
-        metadata: what `read_metadata` gives back.
+        metadata: what `program_metadata` gives back.
+        integers: the model takes token ids or grey values.
 
     Returns:
         The largest difference between the logits of `model` and of the program that is read back from the file,
@@ -31,12 +36,12 @@ def export_program(
     Raises:
         SettingError: the difference is too large; nothing is written.
     """
-    images = torch.randn(2, model.in_chans, *img_size)
+    images = example_inputs(model, 2, img_size, integers)
     with place_for(path) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found in the group")  # about weights that share storage
         program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
         torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata or {})})
-        difference = largest_difference(model, torch.export.load(file).module(), img_size, batches=(1, 3))
+        difference = largest_difference(model, torch.export.load(file).module(), img_size, (1, 3), integers)
         check_difference(path.name, difference)
     return difference
 

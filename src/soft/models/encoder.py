@@ -185,7 +185,7 @@ class SoftEncoder(nn.Module):
         """
         x = self.embedding(self._as_grid(x))
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed
         x = self.norm(x)
@@ -221,7 +221,7 @@ class SoftEncoder(nn.Module):
                 f"An input of shape {tuple(x.shape[1:])} does not fit the model's img_size={list(self.img_size)} with "
                 f"in_chans={self.in_chans}; build the model with the input's size."
             )
-        return x.reshape(len(x), self.in_chans, height, width)
+        return x.reshape(x.shape[0], self.in_chans, height, width)
 
 
 _CFG = {"url": "", "num_classes": 10, "input_size": (1, 8, 8), "fixed_input_size": True, "license": "mit"}

@@ -42,7 +42,7 @@ def pool_tokens(x: Tensor, global_pool: str, ids: Tensor | None) -> Tensor:
         if ids is None:
             raise SettingError("global_pool=ask reads at the position that the input marks; pass the input as source.")
         asks = (ids[:, -1] == ASK).int().argmax(1)
-        return x[torch.arange(len(x), device=x.device), asks]
+        return x[torch.arange(x.shape[0], device=x.device), asks]
     if ids is None:
         return x.mean(1)
     kept = (ids != PADDING).any(1).unsqueeze(-1).to(x.dtype)

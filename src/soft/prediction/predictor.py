@@ -88,12 +88,14 @@ def predict(
         progress: show a progress bar on a terminal.
 
     Raises:
-        SettingError: an argument does not fit, none of the images can be read, or the model's answers are not finite.
+        SettingError: an argument does not fit, the model reads no pictures, none of the images can be read, or the
+            model's answers are not finite.
     """
     check_whole("top", top, least=1)
     check_whole("batch_size", batch_size, least=1)
     if num_workers is not None:
         check_whole("num_workers", num_workers, least=0)
+    check_reads_pictures(model)
     paths, notes = find_pictures(images)
     names, note = class_names(model)
     config = resolve_model_data_config(model)
@@ -125,6 +127,17 @@ def predict(
         file, reason = next(iter(result.unreadable.items()))
         raise SettingError(f"None of the {len(paths)} images can be read, such as {file}: {reason}.")
     return result
+
+
+def check_reads_pictures(model: nn.Module) -> None:
+    """Refuse a model whose inputs are not pictures, or not of the size for which they would be prepared."""
+    if getattr(model, "embedding_kind", None) == "table":
+        raise SettingError("This model reads token ids and no pictures; src/evaluate.py takes it to a task.")
+    if getattr(model, "in_chans", 3) != 3:
+        raise SettingError(f"This model reads inputs of {model.in_chans} channels, and pictures have three.")
+    own, size = getattr(model, "img_size", None), tuple(model.pretrained_cfg["input_size"][1:])
+    if own is not None and tuple(own) != size:
+        raise SettingError(f"The model takes inputs of {own[0]}x{own[1]} alone; set img_size to {list(own)}.")
 
 
 def class_names(model: nn.Module) -> tuple[list[str], str]:
