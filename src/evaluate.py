@@ -4,12 +4,17 @@ from cli.entry import DictConfig, OmegaConf, entry
 
 
 def evaluate(cfg: DictConfig) -> float:
-    """Return the top-1 in percent of one checkpoint; write evaluation.json and print the same."""
+    """Return the top-1 in percent of one checkpoint; write evaluation.json and what details it, and print the same."""
     # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
+    from pathlib import Path
+
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
+    from cli.checks import check_single
     from cli.recorded import build_recorded, recorded_data
+    from soft.analysis.answers import AnswerRecorder
+    from soft.analysis.details import weakest, write_details
     from soft.data.classes import match_classes, unnamed_order
     from soft.data.preprocessing import preprocessing_differences
     from soft.data.workers import explained_worker_errors
@@ -30,6 +35,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.training.inputs import check_inputs
 
     quiet_libraries()
+    check_single(cfg, "checkpoint")
     given, choices = OmegaConf.to_container(cfg, resolve=True), HydraConfig.get().runtime.choices
     check_whole("seed", given["seed"], least=0)
     check_trainer_settings(given["trainer"])
@@ -40,7 +46,9 @@ def evaluate(cfg: DictConfig) -> float:
     if cfg.optimise:
         model = optimise_for_inference(model)
     hardware = choose_devices(choices.trainer, given["trainer"])
-    trainer = create_trainer(hardware, given, [AttentionShare()], **lightning_options(given["trainer"]))
+    recorder = AnswerRecorder()
+    callbacks = [AttentionShare(), *([recorder] if cfg.details else [])]
+    trainer = create_trainer(hardware, given, callbacks, **lightning_options(given["trainer"]))
 
     # Data: what was typed, or else what the checkpoint was trained on
     if choices.data is None and trained is None:
@@ -68,10 +76,18 @@ def evaluate(cfg: DictConfig) -> float:
     evaluator = ImageEvaluator(model, match.indices)
     with explained_worker_errors():
         trainer.validate(evaluator, datamodule, verbose=False)
+
+    # Files about single images and classes, on the first rank, before evaluation.json says that the evaluation is over
+    ece, shown = None, {}
+    if recorder.answers:
+        ece = recorder.answers.calibration_error()
+        classes, more = write_details(recorder.answers, match.names, match.indices, datamodule, Path(cfg.output_dir))
+        shown = {"weakest classes": weakest(classes) or "none: no image was mistaken"}
+        notes += more
     settings = {} if chosen else {f"model.attention.{key}": value for key, value in options.items()}
     notes = [note for note in notes if note]
-    result = describe_evaluation(trainer, evaluator, datamodule, cfg.checkpoint, cfg.weights, settings, notes)
-    write_evaluation(result, cfg.output_dir)
+    result = describe_evaluation(trainer, evaluator, datamodule, cfg.checkpoint, cfg.weights, settings, notes, ece)
+    write_evaluation(result, cfg.output_dir, shown)
     return result["top1"]
 
 

@@ -40,3 +40,12 @@ def make():
         return ImageDataModule(**arguments | changes)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """Two images in memory, of 640 x 427 pixels."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    return [Image.fromarray(pixels) for pixels in load_sample_images().images]

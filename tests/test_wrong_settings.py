@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate, other data": (["evaluate", CHECKPOINT, "trainer=cpu", "data=fake"], "data.*"),
     "export": (["export", CHECKPOINT], "*"),
     "visualize": (["visualize", CHECKPOINT, "image=images/val/a/0.png"], "*"),
+    "predict": (["predict", CHECKPOINT, "images=images/val"], "*"),
     "report": (["report", "sweep=runs"], "*"),
     "benchmark": (["benchmark"], "*"),
     "dashboard": (["dashboard", "dry_run=true"], "*"),

@@ -23,7 +23,7 @@ _TYPES = {
 # Settings that take another word beside the type of their default.
 _WORDS = {"trainer.deterministic": ("warn",)}
 # Settings that take one value or a list of several, by the last part of their names.
-_ONE_OR_SEVERAL = frozenset({"checkpoint", "devices", "img_size", "source_size"})
+_ONE_OR_SEVERAL = frozenset({"checkpoint", "devices", "images", "img_size", "source_size"})
 
 # Groups and settings that are there for others to refer to, or because a model chooses them for its training. A name
 # with a dot at its end stands for the settings of a group that can itself be chosen.
@@ -34,6 +34,7 @@ _WITHOUT_EFFECT = {
     ),
     "evaluate": ("augment", "data.augment", "schedule"),
     "export": ("augment", "data", "schedule", "seed"),
+    "predict": ("augment", "data.augment", "schedule", "seed"),
     "verify_data": ("augment", "data.augment", "suggested"),
     "visualize": ("augment", "data.augment", "schedule", "seed"),
     "write_shards": ("augment", "data.", "suggested"),
@@ -84,6 +85,16 @@ def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
     for key in needed:
         if key != "hydra" and key not in cfg:
             raise ConfigError(f"{name} needs {key}; leave out ~{key}.")
+
+
+def check_single(cfg: DictConfig, key: str) -> None:
+    """Refuse `key=[A,B]` of a command that takes one file.
+
+    Raises:
+        ConfigError: the value is a list.
+    """
+    if isinstance(cfg[key], ListConfig):
+        raise ConfigError(f"{key}={list(cfg[key])} is a list, and this command takes one file at a time: {key}=PATH.")
 
 
 def check_types(cfg: DictConfig, defaults: DictConfig) -> None:

@@ -42,7 +42,7 @@ VERBATIM = frozenset(
     }
 )
 # Those of them that also take several paths, as `[A,B]`.
-LISTS = frozenset({"checkpoint"})
+LISTS = frozenset({"checkpoint", "images"})
 # Those of them that a sweep has only one of, whatever commas it holds.
 ONE_OF_A_SWEEP = frozenset({"hydra.run.dir", "hydra.sweep.dir", "out", "output_dir", "run", "sweep"})
 # A part of `[A,"B, C"]`: a quoted text, or what stands before the next comma.

@@ -29,6 +29,7 @@ PACKAGES = {
     ),
     "dashboard": ("wandb_workspaces",),
     "hf": ("datasets",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "search": ("optuna",),
     "slurm": ("submitit",),
     "tensorboard": ("tensorboard", "tensorboardX"),

@@ -1,4 +1,4 @@
-"""Builds objects from the configuration that a checkpoint holds, which is treated as data.
+"""What a checkpoint and its run's folder record: the data, as objects, and the command.
 
 The configuration can name only the classes that conf/data and conf/augment name, and give them arguments.
 `hydra.utils.instantiate` would call whatever `_target_` says and read the environment for `${oc.env:...}`.
@@ -6,14 +6,17 @@ The configuration can name only the classes that conf/data and conf/augment name
 
 import functools
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 from hydra.utils import get_class
 
-from cli.command_line import ConfigError, as_typed
+from cli.command_line import ConfigError, as_typed, unquote
 from cli.places import CONFIG_DIR
+from cli.secrets import mask_text
+from soft.runs.folder import run_folder
 
 
 def build_recorded(config: Mapping[str, object], source: str) -> object:
@@ -79,3 +82,13 @@ def recorded_data(
             f"type {as_typed(f'data.{key}', data[key])}."
         )
     return data
+
+
+def training_command(checkpoint: str) -> str | None:
+    """Return the command that started the training of a checkpoint in its run's folder; None if it is not recorded."""
+    folder = run_folder(Path(checkpoint).expanduser().absolute())
+    words = folder and folder / ".hydra" / "overrides.yaml"
+    if not (words and words.is_file()):
+        return None
+    typed = [shlex.quote(unquote(str(word))) for word in yaml.safe_load(words.read_text()) or []]
+    return mask_text(" ".join(["python src/train.py", *typed]))

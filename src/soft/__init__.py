@@ -17,6 +17,7 @@ _WHEN_USED = {
     "draw_attention_maps": "soft.studies.attention_maps",
     "evaluate": "soft.notebook",
     "fit": "soft.notebook",
+    "predict": "soft.prediction.predictor",
 }
 
 __all__ = ["load_model", "models", *_WHEN_USED]

@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from sklearn.datasets import load_sample_images
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -16,9 +14,3 @@ def fashion_mnist_root() -> Path:
     if not (root / "FashionMNIST").is_dir():
         pytest.skip("no Fashion-MNIST; set SOFT_TEST_DATA to the folder that holds FashionMNIST/")
     return root
-
-
-@pytest.fixture(scope="session")
-def photographs() -> list[Image.Image]:
-    """Two, of 640 x 427 pixels."""
-    return [Image.fromarray(pixels) for pixels in load_sample_images().images]

@@ -1,5 +1,6 @@
 """`python src/train.py`: the files that it writes and what it prints."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -331,6 +332,11 @@ def test_any_number_of_processes_evaluates_each_image_once(two_processes, traine
     result = yaml.safe_load((two_processes.parent / trainer / "evaluation.json").read_text())
     assert result["top1"] == pytest.approx(values(read_csv(two_processes), "val/top1")[-1], abs=1e-5)
     assert result["images"] == 41
+    with (two_processes.parent / trainer / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [str(index) for index in range(41)]
+    right = sum(row["label"] == row["class"] for row in rows)
+    assert 100 * right / 41 == pytest.approx(result["top1"], abs=1e-4)
 
 
 def test_evaluate_a_file_in_the_authors_names(digits, tmp_path):

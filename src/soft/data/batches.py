@@ -24,12 +24,14 @@ class Sample(NamedTuple):
         label: its class.
         erase_seed: seed for erasing a part of it; None to leave it whole.
         bad: what is wrong with the files that could not be read for it, by name.
+        index: of an evaluation image, its place in the set; None in training.
     """
 
     pixels: Tensor | None
     label: int
     erase_seed: int | None
     bad: dict[str, str]
+    index: int | None = None
 
 
 class Batch(NamedTuple):
@@ -40,12 +42,14 @@ class Batch(NamedTuple):
         labels: int64 (B,).
         erase_seeds: seeds for erasing a part of some images, by their index in the batch.
         bad: what is wrong with the files that could not be read, by name.
+        indices: int64 (B,), the places of evaluation images in their set; None in training.
     """
 
     images: Tensor
     labels: Tensor
     erase_seeds: dict[int, int]
     bad: dict[str, str]
+    indices: Tensor | None = None
 
 
 class TransformedImages(Dataset):
@@ -86,7 +90,7 @@ class TransformedImages(Dataset):
 
     def __getitem__(self, drawn: int | tuple[int, int]) -> Sample:
         if not isinstance(drawn, tuple):
-            return self._load(drawn)
+            return self._load(drawn)._replace(index=drawn)
         epoch, index = drawn
         seed_generators(self.seed, epoch, index)
         sample = self._load(index)
@@ -110,11 +114,13 @@ class TransformedImages(Dataset):
 def collate(samples: Sequence[Sample]) -> Batch:
     """Make one batch of the samples that have an image."""
     whole = [sample for sample in samples if sample.pixels is not None]
+    evaluated = all(sample.index is not None for sample in samples)
     return Batch(
         images=default_collate([sample.pixels for sample in whole]) if whole else torch.empty(0, 3, 0, 0).byte(),
         labels=torch.tensor([sample.label for sample in whole], dtype=torch.int64),
         erase_seeds={i: sample.erase_seed for i, sample in enumerate(whole) if sample.erase_seed is not None},
         bad={name: reason for sample in samples for name, reason in sample.bad.items()},
+        indices=torch.tensor([sample.index for sample in whole], dtype=torch.int64) if evaluated else None,
     )
 
 

@@ -1,5 +1,6 @@
 """The names of classes: their order, and which classes of a model those of a data set are."""
 
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,22 @@ def imagenet_wnids() -> list[str]:
     return ImageNetInfo("imagenet-1k").label_names()
 
 
+def describe_class(name: str) -> str | None:
+    """Return the English name of a class that is one of ImageNet-1K's WordNet IDs; None for any other name."""
+    return _imagenet_descriptions().get(name)
+
+
+def short_name(name: str) -> str:
+    """Return a class's name for a figure: the first of its English names for one of ImageNet's WordNet IDs."""
+    english = describe_class(name)
+    return english.partition(",")[0] if english else name
+
+
+@functools.cache
+def _imagenet_descriptions() -> dict[str, str]:
+    return ImageNetInfo("imagenet-1k").label_descriptions(as_dict=True)
+
+
 def classes_without(labels: np.ndarray, names: Sequence[str]) -> list[str]:
     """Return the names of the classes that no label has.
 
@@ -43,10 +60,12 @@ class ClassMatch:
     Attributes:
         indices: the model's class for each class of the data set.
         note: a sentence that a reader of the result has to know; empty where both have the same names in one order.
+        names: of the model's classes, in the order of its outputs; the data set's where the model has none.
     """
 
     indices: list[int]
     note: str
+    names: list[str]
 
 
 def match_classes(model_names: Sequence[str] | None, num_classes: int, data_names: Sequence[str]) -> ClassMatch:
@@ -66,14 +85,14 @@ def match_classes(model_names: Sequence[str] | None, num_classes: int, data_name
     if model_names is None:
         model_names = _assumed_names(num_classes, data_names)
         if model_names is None:
-            return _match_unnamed(num_classes, len(data_names))
+            return _match_unnamed(num_classes, data_names)
     if list(model_names) == list(data_names):
-        return ClassMatch(list(range(num_classes)), "")
+        return ClassMatch(list(range(num_classes)), "", list(model_names))
     for translate in (list, _as_wnids, _as_values):
         ours, theirs = translate(model_names), translate(data_names)
         if set(theirs) <= set(ours) and len(set(theirs)) == len(theirs) and len(set(ours)) == len(ours):
             places = {name: index for index, name in enumerate(ours)}
-            return _match([places[name] for name in theirs], num_classes)
+            return _match([places[name] for name in theirs], model_names)
     if (by_number := _match_numbers(model_names, data_names)) is not None:
         return by_number
     raise SettingError(_difference(model_names, data_names))
@@ -115,27 +134,27 @@ def _assumed_names(num_classes: int, data_names: Sequence[str]) -> list[str] | N
     return wnids if num_classes == len(wnids) and set(_as_wnids(data_names)) <= set(wnids) else None
 
 
-def _match_unnamed(num_classes: int, data_classes: int) -> ClassMatch:
-    if num_classes != data_classes:
+def _match_unnamed(num_classes: int, data_names: Sequence[str]) -> ClassMatch:
+    if num_classes != len(data_names):
         raise SettingError(
-            f"The model has {num_classes} classes without names and the data set has {data_classes}; choose the data "
-            "that it was trained on."
+            f"The model has {num_classes} classes without names and the data set has {len(data_names)}; choose the "
+            "data that it was trained on."
         )
     note = "The model does not name its classes: they are taken to be the data set's, in the same order."
-    return ClassMatch(list(range(num_classes)), note)
+    return ClassMatch(list(range(num_classes)), note, list(data_names))
 
 
-def _match(indices: list[int], num_classes: int) -> ClassMatch:
-    if len(indices) < num_classes:
+def _match(indices: list[int], model_names: Sequence[str]) -> ClassMatch:
+    if len(indices) < len(model_names):
         note = (
-            f"The data set has {len(indices)} of the model's {num_classes} classes; an answer with any of the others "
-            "counts as wrong."
+            f"The data set has {len(indices)} of the model's {len(model_names)} classes; an answer with any of the "
+            "others counts as wrong."
         )
-    elif indices != list(range(num_classes)):
+    elif indices != list(range(len(model_names))):
         note = "The data set has the model's classes in another order; they are matched by name."
     else:
         note = ""  # other words for the same classes
-    return ClassMatch(indices, note)
+    return ClassMatch(indices, note, list(model_names))
 
 
 def _match_numbers(model_names: Sequence[str], data_names: Sequence[str]) -> ClassMatch | None:
@@ -144,10 +163,10 @@ def _match_numbers(model_names: Sequence[str], data_names: Sequence[str]) -> Cla
     ours, theirs = _as_values(model_names), _as_values(data_names)
     if sorted(theirs) == sorted(numbers) and not _are_numbers(ours):
         note = "The data set numbers its classes; the numbers are taken for places in the model's list of names."
-        return ClassMatch([int(number) for number in theirs], note)
+        return ClassMatch([int(number) for number in theirs], note, list(model_names))
     if ours == numbers and len(theirs) == len(numbers) and not _are_numbers(theirs):
         note = "The model numbers its classes; the numbers are taken for places in the data set's list of names."
-        return ClassMatch(list(range(len(numbers))), note)
+        return ClassMatch(list(range(len(numbers))), note, list(data_names))
     return None
 
 

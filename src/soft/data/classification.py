@@ -2,7 +2,9 @@
 
 from abc import abstractmethod
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from soft.data.augmentation import Augmentation
@@ -38,6 +40,7 @@ class ClassificationDataModule(LightningDataModule):
         vocabulary: number of values that an input's integers may have; None for inputs of floats.
         sets, num_classes, class_names, train_size, val_size, notes: `sets` are the examples without any transform,
             `notes` are phrases for a run's summary.
+        batch_indices: (B,), the places in `sets.val` of the evaluation batch that `on_after_batch_transfer` gave last.
 
     Raises:
         SettingError: an argument of the wrong type or out of range.
@@ -80,6 +83,7 @@ class ClassificationDataModule(LightningDataModule):
         self.augment = augment or Augmentation()
         self.seed = seed
         self.sets: ImageSets | None = None
+        self.batch_indices: Tensor | None = None
 
     def prepare_data(self, stage: str | None = None) -> None:
         """Fetch what is not there; called by several processes, one after the other.
@@ -102,6 +106,10 @@ class ClassificationDataModule(LightningDataModule):
     @abstractmethod
     def validation_examples(self) -> Dataset:
         """Return what validation loaders gather: `examples[index]` is a `soft.data.batches.Sample`."""
+
+    def picture(self, index: int) -> np.ndarray | None:
+        """Return what the network sees of a validation example, uint8 (H, W, 3); None where that is no picture."""
+        return None
 
     @property
     def preprocessing(self) -> dict[str, object]:

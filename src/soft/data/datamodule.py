@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from soft.data.augmentation import INTERPOLATIONS, Augmentation
@@ -160,7 +161,14 @@ class ImageDataModule(ClassificationDataModule):
                 f"{TRIES} training images in a row cannot be read, such as {next(iter(batch.bad))}; "
                 "src/verify_data.py lists all of them."
             )
+        self.batch_indices = batch.indices
         return self.network_inputs(batch), batch.labels
+
+    def picture(self, index: int) -> np.ndarray:
+        """Return what the network sees of a validation image, uint8 (H, W, 3)."""
+        image, _ = self.sets.val[index]
+        with image:
+            return EvalTransform(self.img_size, self.crop_pct, self.interpolation)(image).permute(1, 2, 0).numpy()
 
     def network_inputs(self, batch: Batch) -> Tensor:
         """Return normalised images (B, 3, H, W) in the trainer's precision, on the batch's device."""

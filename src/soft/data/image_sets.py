@@ -25,6 +25,12 @@ class ImageSets:
     notes: list[str] = field(default_factory=list)
 
 
+def image_name(images: Dataset, index: int) -> str:
+    """Return the path of an image that lies in a file of its own, and the index of any other image, as text."""
+    samples = getattr(images, "samples", None)  # torchvision's name for (path, label) pairs
+    return str(samples[index][0]) if samples else str(index)
+
+
 class ArrayImages(Dataset):
     """Images held in memory as bytes: `images` (N, H, W) or (N, H, W, 3), uint8; `labels` (N,), integers."""
 

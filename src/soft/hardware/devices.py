@@ -27,6 +27,21 @@ def choose_accelerator(accelerator: str, setting: str = "trainer.accelerator") -
     return accelerator
 
 
+def choose_device(accelerator: str, setting: str = "accelerator") -> torch.device:
+    """Return the device of a command that uses a single one.
+
+    Raises:
+        SettingError: this machine has no such device, or this PyTorch build has no kernels for it.
+    """
+    kind = choose_accelerator(accelerator, setting)
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(kind, True):
+        name = {"cuda": "a CUDA GPU", "mps": "an Apple GPU (MPS)"}[kind]
+        raise SettingError(f"{setting}={accelerator} needs {name}, which this machine lacks; take {setting}=auto.")
+    check_gpus(f"{setting}={accelerator}", kind, 1)
+    return torch.device(kind)
+
+
 def count_devices(
     accelerator: str, devices: int | str | list[int], oversubscribe: bool = False, launch: Launch | None = None
 ) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from timm.data import ImageNetInfo
 from timm.layers import to_2tuple
 from torch import nn
 
@@ -30,7 +31,7 @@ class Metadata:
         crop_pct: images are resized to img_size / crop_pct and cropped in the centre.
         interpolation: of that resizing, `bilinear` or `bicubic`.
         origin: `checkpoint` if the file states this, `recipe` if it follows from the configuration in an older file,
-            which names no classes.
+            which names no classes, and `published` if it is what the paper's models share.
     """
 
     model: Mapping[str, object] | None = None
@@ -58,12 +59,25 @@ def read_metadata(path: str | Path) -> Metadata | None:
     facts, recipe = read_entry(path, KEY), read_entry(path, "recipe")
     try:
         if facts is not None:
-            return _from_dict(facts, "checkpoint")
+            return metadata_of(facts, "checkpoint")
         if recipe is not None:
-            return _from_dict({"model": recipe["model"], **recipe["data"]}, "recipe")
+            return metadata_of({"model": recipe["model"], **recipe["data"]}, "recipe")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingError(f"{path} holds metadata that cannot be read ({type(error).__name__}: {error}).") from error
     return None
+
+
+def published_metadata(model: nn.Module) -> Metadata | None:
+    """Return ImageNet's classes and the preprocessing of the paper's models; None for a model of other classes.
+
+    Released files say nothing of both.
+    """
+    names = ImageNetInfo("imagenet-1k").label_names()
+    if model.num_classes != len(names):
+        return None
+    facts = {key: model.default_cfg[key] for key in ("mean", "std", "crop_pct", "interpolation")}
+    size = model.default_cfg["input_size"][1:]
+    return metadata_of({"dataset": "imagenet", "class_names": names, "img_size": size, **facts}, "published")
 
 
 def attach_metadata(model: nn.Module, metadata: Metadata) -> None:
@@ -80,7 +94,14 @@ def attach_metadata(model: nn.Module, metadata: Metadata) -> None:
     model.pretrained_cfg = model.default_cfg = {**model.pretrained_cfg, "num_classes": model.num_classes, **known}
 
 
-def _from_dict(facts: Mapping[str, object], origin: str) -> Metadata:
+def metadata_of(facts: Mapping[str, object], origin: str = "checkpoint") -> Metadata:
+    """Return the metadata that plain containers hold, such as `Metadata.to_dict` or a recipe; other keys are ignored.
+
+    Args:
+        facts: some of the attributes of `Metadata`; `img_size` may be one number.
+        origin: as in `Metadata`.
+    """
+
     def numbers(key: str) -> tuple[float, ...] | None:
         return None if facts.get(key) is None else tuple(float(value) for value in facts[key])
 

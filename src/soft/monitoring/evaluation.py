@@ -24,6 +24,7 @@ def describe_evaluation(
     weights: str,
     settings: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
+    ece: float | None = None,
 ) -> dict[str, object]:
     """Return the metrics that `trainer.validate` left, with the conditions under which they were measured.
 
@@ -33,12 +34,14 @@ def describe_evaluation(
         weights: `ema` or `raw`.
         settings: settings of the model that took the place of the checkpoint's, by their names.
         notes: sentences that a reader of the result has to know.
+        ece: the calibration error in percent, where it was measured.
     """
     metrics = {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}
     attention = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("attention/")}
     return {
         **metrics,
         **attention,
+        **({} if ece is None else {"ece": ece}),
         "images": evaluator.images,
         "images_per_second": evaluator.images_per_second,
         "model": evaluator.model.pretrained_cfg["architecture"],
@@ -57,8 +60,12 @@ def describe_evaluation(
 
 
 @rank_zero_only
-def write_evaluation(result: Mapping[str, object], folder: str) -> None:
-    """Write evaluation.json into `folder`, and print the same for a person."""
+def write_evaluation(result: Mapping[str, object], folder: str, details: Mapping[str, str] = {}) -> None:
+    """Write evaluation.json into `folder`, and print the same for a person.
+
+    Args:
+        details: more facts for the screen, by their names.
+    """
     path = Path(folder) / "evaluation.json"
     replace_text(path, json.dumps(result, indent=2) + "\n")
     height, width = result["img_size"]
@@ -67,6 +74,8 @@ def write_evaluation(result: Mapping[str, object], folder: str) -> None:
         "top-1": f"{result['top1']:.2f} %",
         "top-5": f"{result['top5']:.2f} %",
         "loss": f"{result['loss']:.4f}",
+        **({"calibration": f"{result['ece']:.2f} % expected error"} if "ece" in result else {}),
+        **details,
         **(
             {"speed": f"{speed:,.0f} images/s on {result['devices']} x {result['device']}, {result['precision']}"}
             if speed

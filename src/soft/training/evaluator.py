@@ -41,18 +41,22 @@ class ImageEvaluator(LightningModule):
         """Return the evaluated model's logits (B, num_classes) for images (B, 3, H, W)."""
         return self.evaluated_model(images)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Add a batch to the metrics; return `logits` (B, num_classes) and `labels` (B,) of the model's classes."""
         images, labels = batch
         if self.class_indices is not None:
             labels = self.class_indices[labels]
         self.count.update(len(labels))
+        logits = torch.empty(0, self.model.num_classes, device=labels.device)
         if len(labels):  # the last batch is empty if none of its images could be read
-            update_metrics(self.metrics, self.evaluated_model(images), labels)
+            logits = self.evaluated_model(images)
+            update_metrics(self.metrics, logits, labels)
         # The speed is measured from the end of the first batch, so that starting the loader does not count.
         if batch_idx == 0:
             self._start, self._images = time.perf_counter(), 0
         else:
             self._images += len(labels) * self.trainer.world_size
+        return {"logits": logits, "labels": labels}
 
     def on_validation_epoch_end(self) -> None:
         # compute() gathers over the ranks, so every rank calls it. Reading the value waits for an accelerator.

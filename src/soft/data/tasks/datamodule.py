@@ -93,6 +93,7 @@ class TaskDataModule(ClassificationDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
         """Return a loader's batch as integers (B, fields, H, W) and labels (B,)."""
+        self.batch_indices = batch.indices
         return batch.images, batch.labels
 
 
@@ -114,4 +115,4 @@ class Samples(Dataset):
     def __getitem__(self, position: int | tuple[int, int]) -> Sample:
         epoch, index = position if isinstance(position, tuple) else (0, position)
         tokens, label = self.task.example(index, epoch if self.fresh else 0)
-        return Sample(tokens, label, None, {})
+        return Sample(tokens, label, None, {}, None if isinstance(position, tuple) else index)

@@ -1,0 +1,1 @@
+"""What an evaluation shows beyond three numbers: every answer, classes, confusions, mistakes, calibration."""

@@ -1,0 +1,228 @@
+"""A model card from what a checkpoint and its run's folder say, in the form that timm and huggingface.co read."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from timm.models._hub import generate_readme
+from torch import nn
+
+from soft.models.factory import describe_model
+from soft.models.metadata import Metadata
+from soft.runs.folder import run_folder
+from soft.runs.metrics import show_metric
+from soft.runs.result import best_value, read_result
+
+NOT_RECORDED = "not recorded with this file"
+CITATION = """@inproceedings{SOFT,
+  title={SOFT: Softmax-free Transformer with Linear Complexity},
+  author={Lu, Jiachen and Yao, Jinghan and Zhang, Junge and Zhu, Xiatian and Xu, Hang and Gao, Weiguo and Xu, Chunjing
+          and Xiang, Tao and Zhang, Li},
+  booktitle={Advances in Neural Information Processing Systems},
+  year={2021}
+}"""
+
+
+def build_card(
+    model: nn.Module,
+    checkpoint: Path,
+    metadata: Metadata | None,
+    recipe: Mapping[str, object] | None,
+    weights: str,
+    command: str | None,
+    files: Collection[str],
+    source: str = "local-dir:FOLDER",
+) -> dict[str, object]:
+    """Return the card as timm's `generate_readme` takes it.
+
+    Args:
+        model: with timm's `pretrained_cfg`.
+        checkpoint: the file; the folder of its run is looked for around it.
+        metadata: what is known of classes and preprocessing.
+        recipe: the configuration of the training, in plain containers.
+        weights: `ema` or `raw`.
+        command: the words that started the training.
+        files: the names of the files that the card comes with.
+        source: from which timm loads model.safetensors and config.json.
+    """
+    folder = run_folder(checkpoint.absolute())
+    result = (folder and read_result(folder)) or {}
+    facts, environment = result.get("facts", {}), result.get("environment", {})
+    name, dataset = model.pretrained_cfg["architecture"], (metadata and metadata.dataset) or None
+    size = "x".join(map(str, metadata.img_size)) if metadata and metadata.img_size else NOT_RECORDED
+    stats = {
+        "Parameters": f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M",
+        "Image size": f"{size} px",
+        "Classes": model.num_classes,
+    }
+    if "macs" in facts:
+        stats["FLOPs (multiply-adds)"] = f"{facts['macs'] / 1e9:.3g} G per image"
+    details: dict[str, object] = {"Model type": "image classification", "Model stats": stats}
+    if dataset:
+        details["Dataset"] = dataset
+    details["Papers"] = [
+        "SOFT: Softmax-free Transformer with Linear Complexity: https://arxiv.org/abs/2110.11945",
+        "Softmax-free Linear Transformers: https://arxiv.org/abs/2207.03341",
+    ]
+    sections = {
+        "": _usage(name, files, source),
+        "Results": _results(result, checkpoint, weights, dataset),
+        "Training": _training(recipe, facts, environment, command),
+        "Preprocessing and classes": _preprocessing(metadata, model),
+        "Limits": _limits(dataset, facts, model.num_classes),
+    }
+    return {
+        "license": "mit",
+        "tags": ["image-classification", "timm", "soft"],
+        "description": f"{_describe_attention(model, name)}, trained on {dataset or 'data that is not recorded'}.",
+        "details": details,
+        "usage": "\n\n".join(f"## {title}\n{text}" if title else text for title, text in sections.items()),
+        "citation": CITATION,
+    }
+
+
+def card_text(card: Mapping[str, object], name: str) -> str:
+    """Return the text of README.md.
+
+    Args:
+        name: of the model, for the title.
+    """
+    return generate_readme(dict(card), name)
+
+
+def _describe_attention(model: nn.Module, name: str) -> str:
+    attention = (describe_model(model) or {}).get("attention", "soft")
+    if attention in ("soft", "soft_norm"):
+        return f"{name}, a softmax-free transformer whose attention is linear in the number of tokens"
+    return f"{name} with {attention} attention in place of SOFT's own"
+
+
+def _usage(name: str, files: Collection[str], source: str) -> str:
+    parts = []
+    if "model.safetensors" in files:
+        parts.append(_TIMM.format(name=name, source=source))
+    if "model.pt2" in files:
+        parts.append(_PT2)
+    if onnx := [file for file in files if file.endswith(".onnx")]:
+        parts.append(_ONNX.format(file=onnx[0]))
+    if len(parts) > ("model.safetensors" in files):
+        parts.append(
+            "Programs take normalised images (B, 3, H, W), and name classes and preprocessing in their metadata."
+        )
+    return "\n\n".join(parts)
+
+
+_TIMM = """```python
+import soft, timm  # soft tells timm of {name}
+
+model = timm.create_model("{source}", pretrained=True).eval()  # from model.safetensors and config.json
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+probabilities = model(transform(image).unsqueeze(0)).softmax(-1)  # image: a PIL image in RGB
+```"""
+_PT2 = """```python
+import json, torch  # nothing else
+
+files = {"metadata.json": ""}
+model = torch.export.load("model.pt2", extra_files=files).module()
+probabilities, classes = model(images).softmax(-1), json.loads(files["metadata.json"])["class_names"]
+```"""
+_ONNX = """```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}")
+(logits,) = session.run(None, {{"images": images}})  # a NumPy array
+metadata = session.get_modelmeta().custom_metadata_map  # each value is JSON
+```"""
+
+
+def _results(result: Mapping[str, object], checkpoint: Path, weights: str, dataset: str | None) -> str:
+    if not result:
+        return f"- Metrics: {NOT_RECORDED}."
+    last, monitor = result.get("last", {}), result.get("monitor", "val/top1")
+    lines = [
+        f"These are the run's metrics on the validation images of {dataset}; {weights} weights of {checkpoint.name}."
+    ]
+    if (best := best_value(result)) is not None:
+        lines.append(f"- best {monitor}: {show_metric(monitor, best)}")
+    shown = {name: last[name] for name in ("val/top1", "val/top5", "val/loss") if name in last}
+    lines += [f"- {name} at the end: {show_metric(name, value)}" for name, value in shown.items()]
+    return "\n".join(lines)
+
+
+def _training(
+    recipe: Mapping[str, object] | None,
+    facts: Mapping[str, object],
+    environment: Mapping[str, object],
+    command: str | None,
+) -> str:
+    if recipe is None:
+        lines = [f"- Recipe: {NOT_RECORDED}"]
+    else:
+        lines = [f"- {name}: {text}" for name, text in _recipe(recipe).items()]
+    if facts:
+        lines.append(
+            f"- data: {facts['train_images']:,} training and {facts['val_images']:,} validation images of "
+            f"{facts['num_classes']} classes"
+        )
+        lines.append(f"- length: {facts['epochs']} epochs, {facts['steps']:,} steps of {facts['global_batch']} images")
+        lines.append(f"- hardware: {facts['devices']} x {environment.get('device')}, {facts['precision']}")
+    versions = ", ".join(
+        f"{name} {environment[name]}" for name in ("torch", "lightning", "timm") if name in environment
+    )
+    lines.append(f"- software: {versions or NOT_RECORDED}")
+    lines.append(f"- commit: {environment.get('commit') or NOT_RECORDED}")
+    lines.append(f"- command: `{command}`" if command else f"- command: {NOT_RECORDED}")
+    return "\n".join(lines)
+
+
+def _recipe(recipe: Mapping[str, object]) -> dict[str, str]:
+    """Return the settings of a training by group, without those that are empty, off or about files."""
+    hidden = ("_target_", "_convert_", "recipe", "root", "cache", "path")
+
+    def shown(value: object) -> str:
+        if isinstance(value, Mapping):
+            kept = {
+                key: each
+                for key, each in value.items()
+                if key not in hidden and each is not None and each is not False and each not in ({}, [])
+            }
+            return ", ".join(f"{key} {shown(each)}" for key, each in kept.items())
+        return (
+            f"[{', '.join(map(str, value))}]"
+            if isinstance(value, Sequence) and not isinstance(value, str)
+            else str(value)
+        )
+
+    groups = {key: recipe.get(key) for key in ("model", "optimizer", "schedule", "augment", "ema")}
+    if isinstance(groups["model"], Mapping) and isinstance(groups["model"].get("attention"), Mapping):
+        groups["model"] = {"name": groups["model"]["name"], **groups["model"]["attention"], **groups["model"]}
+        groups["model"]["attention"] = recipe["model"]["attention"]["attention"]
+    texts = {key: shown(value) for key, value in groups.items() if isinstance(value, Mapping)}
+    return {**{key: text for key, text in texts.items() if text}, "seed": str(recipe.get("seed"))}
+
+
+def _preprocessing(metadata: Metadata | None, model: nn.Module) -> str:
+    if metadata is None or metadata.mean is None:
+        return f"- preprocessing: {NOT_RECORDED}"
+    names = metadata.class_names or ()
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more, in config.json" if len(names) > 10 else "")
+    return "\n".join(
+        [
+            f"- images: RGB, short side resized to the image size / {metadata.crop_pct} ({metadata.interpolation}), "
+            "centre cropped, values from 0 to 1",
+            f"- normalised with mean {list(metadata.mean)} and standard deviation {list(metadata.std)}",
+            f"- classes: {shown or f'{model.num_classes}, without names'}",
+        ]
+    )
+
+
+def _limits(dataset: str | None, facts: Mapping[str, object], classes: int) -> str:
+    known = dataset or "the training data"
+    few = facts.get("train_images", 10**9) < 100_000
+    lines = [
+        f"- Every image is given one of {classes} classes, also one that shows none of them.",
+        f"- The metrics are those of the validation images of {known}; expect less on images of another source.",
+        "- Probabilities are not calibrated for other data, and nothing is known of fairness between groups of people.",
+    ]
+    if few:
+        lines.append(f"- Trained on {facts['train_images']:,} images: a model for experiments, not for decisions.")
+    return "\n".join(lines)

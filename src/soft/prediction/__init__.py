@@ -1,0 +1,1 @@
+"""A trained model's answers for images that nobody has labelled."""
