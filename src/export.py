@@ -73,7 +73,7 @@ def export(cfg: DictConfig) -> None:
         batch = given["float16_batch"] if "float16" in name else "B"
         height, width = trained_size if name == "model.safetensors" else size
         images, logits = f"({batch}, {model.in_chans}, {height}, {width})", f"({batch}, {model.num_classes})"
-        print(f"{folder / name}: {'token ids' if integers else 'images'} {images} -> logits {logits}")
+        print(f"{folder / name}: {'integers' if integers else 'images'} {images} -> logits {logits}")
         print(f"largest difference from the model's logits: {difference:.0e} of the largest logit")
     if metadata and metadata.mean:
         mean, std = (list(values[: model.in_chans]) for values in (metadata.mean, metadata.std))

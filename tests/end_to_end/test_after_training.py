@@ -171,7 +171,7 @@ def test_export_mistakes_end_in_a_sentence(folder, words, text, monkeypatch):
         (["images=images/*.jpg"], "images=images/*.jpg matches no file"),
         (["images=images/zz.png"], "None of the 1 images can be read, such as images/zz.png"),
         (["images=images", "top=0"], "top=0 has to be a whole number of at least 1"),
-        (["images=images", "contact_sheet=true"], "contact_sheet=True has to be a whole number"),
+        (["images=images", "contact_sheet=true"], "contact_sheet=True has to be a number"),
         (["images=images", "img_size=big"], "img_size='big' has to be a whole number of pixels"),
         ([], "images has no value; add images="),
     ],
