@@ -24,7 +24,7 @@ from cli import entry, mistakes
 from cli.checks import default_config, leaves
 from cli.command_line import rewrite
 from cli.places import CONFIG_DIR
-from soft.models import factory
+from soft.models import checkpoints, factory
 
 # Where each command begins its work: everything before this has to answer to a wrong setting.
 WORK = {
@@ -116,6 +116,8 @@ class Command:
             mock.patch.object(mistakes, "_known_keys", _known_keys),
             mock.patch("soft.launch.plan.count_macs", return_value=0),
             mock.patch("soft.models.factory.create_from_checkpoint", _model),
+            mock.patch("soft.models.checkpoints.read_entry", _read_entry),
+            mock.patch("soft.models.metadata.read_entry", _read_entry),
         ):
             yield
 
@@ -127,15 +129,16 @@ def _known_keys(config_name: str, groups: Sequence[str], words: Sequence[str]) -
 _create = factory.create_from_checkpoint
 
 
-def _model(path: str, config: Mapping[str, object] | None, weights: object) -> nn.Module:
+def _model(path: str, config: Mapping[str, object] | None, weights: object, **options: object) -> nn.Module:
     """Return the model of a checkpoint, which is built once for all settings of other things."""
-    key = (str(path), repr(config), repr(weights))
+    key = repr((str(path), config, weights, options))
     if key not in _models:
-        _models[key] = _create(path, config, weights)
+        _models[key] = _create(path, config, weights, **options)
     return _models[key]
 
 
-_models: dict[tuple[str, str, str], nn.Module] = {}
+_read_entry = functools.cache(checkpoints.read_entry)
+_models: dict[str, nn.Module] = {}
 _unpatched: Callable[..., list[str]] = mistakes._known_keys
 
 

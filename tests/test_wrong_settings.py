@@ -17,6 +17,8 @@ from tests.invoke import invoke
 CHECKPOINT = "checkpoint=runs/0/checkpoints/best.ckpt"
 FOLDERS = ("data=imagenet", "data.root=images", "data.batch_size=4", "data.img_size=32")
 
+HUB = ("data.path", "data.subset", "data.revision", "data.*_split", "data.*_column", "data.max_bad_images")
+
 # The words of each command, and which of its settings are tried; the others are tried with another command.
 COMMANDS = {
     "train": (["train", "trainer=cpu"], "*"),
@@ -28,7 +30,11 @@ COMMANDS = {
     "train, Performer": (["train", "trainer=cpu", "model/attention=performer"], "model.attention.*"),
     "train, noise": (["train", "trainer=cpu", "data=fake"], "data.*"),
     "train, folders": (["train", "trainer=cpu", *FOLDERS], "data.*"),
-    "train, Hugging Face": (["train", "trainer=cpu", "data=hf", "data.path=images", "data.batch_size=4"], "data.*"),
+    "train, Hugging Face": (["train", "trainer=cpu", "data=hf", "data.path=images", "data.batch_size=4"], *HUB),
+    "train, recall": (["train", "trainer=cpu", "model=soft_encoder", "data=recall"], "data.*"),
+    "train, ListOps": (["train", "trainer=cpu", "model=soft_encoder", "data=listops_short"], "data.*"),
+    "train, Pathfinder": (["train", "trainer=cpu", "model=soft_encoder", "data=pathfinder"], "data.*"),
+    "train, the encoder": (["train", "trainer=cpu", "model=soft_encoder", "data=recall"], "model.*"),
     "evaluate": (["evaluate", CHECKPOINT, "trainer=cpu"], "*"),
     "evaluate, other data": (["evaluate", CHECKPOINT, "trainer=cpu", "data=fake"], "data.*"),
     "export": (["export", CHECKPOINT], "*"),
@@ -96,11 +102,11 @@ def test_wrong_values_and_names(name, here, tmp_path, monkeypatch):
     for variable in [key for key in os.environ if key.startswith(("WANDB_", "HYDRA_", "IMAGENET_"))]:
         monkeypatch.delenv(variable)
     monkeypatch.chdir(here)
-    words, pattern = COMMANDS[name]
+    words, *patterns = COMMANDS[name]
     command = Command(*words, folder=tmp_path / "run")
     assert command.answer("process.gc_threshold=700").code in (0, None)  # with right settings the work begins
-    # data.augment is the group augment again.
-    tried = [(key, value) for key, value in command.settings if fnmatch(key, pattern) and "data.augment" not in key]
+    tried = [(key, value) for key, value in command.settings if any(fnmatch(key, pattern) for pattern in patterns)]
+    tried = [(key, value) for key, value in tried if "data.augment" not in key]  # the group augment again
     assert tried
     faults = []
     for key, default in tried:

@@ -114,11 +114,11 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         words = _WORDS.get(key, ())
-        if value is None or value == default or value in words or _takes(key, default, value):
+        if value == default or value in words or _takes(key, default, value):
             continue
         kind = " or ".join([_TYPES[type(default)][1], *words])
         example = f", such as {default}" if default not in ("", []) else ""
-        wrong[key] = f"{key}={value} has to be {kind}{example}."
+        wrong[key] = f"{key}={'null' if value is None else value} has to be {kind}{example}."
     # Other settings can follow a typed one by interpolation, and it is the typed one that has to be changed.
     for key in sorted(wrong, key=lambda key: key not in typed):
         raise ConfigError(wrong[key])
@@ -128,6 +128,8 @@ def _takes(key: str, default: object, value: object) -> bool:
     """Return whether `value` is of the kind of `default`; what it is given to checks it further."""
     if key.rpartition(".")[2] in _ONE_OR_SEVERAL and not isinstance(value, dict):
         return True
+    if value is None:  # timm would take the model's own default for it without a word
+        return not key.startswith("model.")
     if key.endswith("._convert_"):  # how Hydra hands the other values over, which is no choice of a run's
         return False
     if key.endswith("._target_"):

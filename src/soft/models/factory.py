@@ -41,7 +41,6 @@ def create_from_config(
     name, options = config["name"], _options(config)
     check_model_name("model.name", name)
     _check_options("model.", options)
-    _refuse_nothing(options)
     if img_size is not None:
         options["img_size"] = img_size
     model = timm.create_model(name, num_classes=num_classes, **options)
@@ -195,16 +194,6 @@ def _options(config: Mapping[str, object]) -> dict[str, object]:
     attention = config.get("attention", {})
     named = {"attention": attention} if isinstance(attention, str) else attention
     return {key: value for key, value in config.items() if key not in _NOT_ARGUMENTS} | dict(named)
-
-
-def _refuse_nothing(options: Mapping[str, object]) -> None:
-    """Refuse None, in place of which timm would take an argument's default, for arguments that have another default."""
-    attention = ATTENTIONS.get(options.get("attention", "soft"), nn.Module)
-    for prefix, taker in (("model.", SoftTransformer), ("model.attention.", attention)):
-        for name, parameter in inspect.signature(taker).parameters.items():
-            if name in options and options[name] is None and parameter.default is not None:
-                place = "model.attention." if name == "attention" else prefix
-                raise SettingError(f"{place}{name}=null has to have a value; leave it out for the usual one.")
 
 
 def _check_options(prefix: str, options: Mapping[str, object]) -> None:

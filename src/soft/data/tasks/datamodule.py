@@ -14,7 +14,7 @@ from soft.data.image_sets import ImageSets
 from soft.data.tasks.builders import TASKS
 from soft.data.tasks.generated import SPLITS, GeneratedTask
 from soft.errors import SettingError
-from soft.settings import check_choice, check_flag
+from soft.settings import check_choice, check_flag, check_whole
 
 
 class TaskDataModule(ClassificationDataModule):
@@ -76,6 +76,8 @@ class TaskDataModule(ClassificationDataModule):
         check_choice("`data.split`", split or "val", SPLITS)
         given = {"train": train_examples, "val": val_examples, "test": test_examples}
         numbers = {name: usual_numbers[name] if number is None else number for name, number in given.items()}
+        for name, number in numbers.items():
+            check_whole(f"`data.{name}_examples`", number, least=1)
         self.options = usual | options
         build = partial(TASKS[dataset], task_seed=task_seed, img_size=img_size)
         check_options(dataset, build, {"size": None, "split": None, **self.options})
