@@ -239,3 +239,11 @@ def test_a_configuration_builds_it():
 
 def test_the_same_seed_gives_the_same_weights():
     assert all(torch.equal(a, b) for a, b in zip(encoder().parameters(), encoder().parameters(), strict=True))
+
+
+def test_the_start_is_the_alive_one_unless_another_is_asked_for():
+    def gain(**changes) -> float:
+        return encoder(embed_dim=64, **changes).stages[0].blocks[0].attn.landmarks.norm.weight[0].item()
+
+    assert gain() == gain(landmark_gain="auto") == pytest.approx(2 / 32**0.5)
+    assert gain(landmark_gain=1.0) == 1.0

@@ -6,6 +6,7 @@ import soft
 from soft.attention import ATTENTIONS
 from soft.errors import SettingError
 from soft.models import SoftTransformer
+from soft.models.factory import create_from_config
 from tests.models.shells import NAMES as ALL_NAMES
 from tests.models.shells import SHALLOW, shell
 
@@ -116,3 +117,16 @@ def test_parameter_count_without_attention():
 def test_unfit_arguments_are_errors_that_name_the_fit_ones(options, message):
     with pytest.raises(SettingError, match=message):
         shell("soft_tiny", **options)
+
+
+@pytest.mark.parametrize("name", ["soft_pico", "soft_encoder"])
+@pytest.mark.parametrize("attention", ["soft", "soft_norm"])
+def test_a_landmark_gain_of_nothing_is_2_over_the_root_of_the_heads_width(name, attention):
+    """As null in a configuration, or as auto for timm.create_model, which drops arguments that are None."""
+    config = {"name": name, "attention": {"attention": attention, "landmark_gain": None}}
+    for model in (
+        create_from_config(config, num_classes=3),
+        timm.create_model(name, attention=attention, landmark_gain="auto"),
+    ):
+        gains = model.stages[0].blocks[0].attn.landmarks.norm.weight
+        torch.testing.assert_close(gains, torch.full((32,), 2 / 32**0.5))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from soft.errors import SettingError
 from soft.settings import check_choice, check_positive, check_whole
 
+AUTO = "auto"  # what timm.create_model takes for a gain of None, because it drops arguments that are None
 SAMPLINGS = ("conv", "avgpool", "random", "first")
 
 
@@ -23,8 +24,8 @@ class LandmarkSampler(nn.Module):
             of one row, any number up to its length.
         sampling: `conv` (a convolution d→d shared by the heads, as published), `avgpool` (the mean of the same
             windows), `random` (m positions drawn once) or `first` (the first m tokens, the paper's biased sampling).
-        gain: initial weight of the LayerNorm, above 0; 1 as published, None for `alive_gain(head_dim)`. With a smaller
-            one landmarks start nearer to the origin, and the kernel starts wider.
+        gain: initial weight of the LayerNorm, above 0; 1 as published, None or `auto` for `alive_gain(head_dim)`. With
+            a smaller one landmarks start nearer to the origin, and the kernel starts wider.
 
     Raises:
         SettingError: an unknown sampling, or a number of landmarks or a gain that does not fit.
@@ -36,10 +37,11 @@ class LandmarkSampler(nn.Module):
         grid: tuple[int, int],
         num_landmarks: int = 49,
         sampling: str = "conv",
-        gain: float | None = 1.0,
+        gain: float | str | None = 1.0,
     ):
         super().__init__()
         check_choice("sampling", sampling, SAMPLINGS)
+        gain = None if gain == AUTO else gain
         check_positive("landmark_gain", gain, null="2/√d")
         self.sampling = sampling
         self.num_landmarks = num_landmarks

@@ -10,6 +10,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from soft.attention import attention_options
+from soft.attention.landmarks import AUTO
 from soft.errors import SettingError
 from soft.models.blocks import create_classifier
 from soft.models.embeddings import EMBEDDINGS, sincos_positions
@@ -236,5 +237,5 @@ def soft_encoder(pretrained: bool = False, **kwargs: object) -> SoftEncoder:
     `soft.attention.landmarks.alive_gain`.
     """
     options = attention_options(kwargs.get("attention", "soft"))
-    own = {name: value for name, value in (("num_landmarks", 16), ("landmark_gain", None)) if name in options}
+    own = {name: value for name, value in (("num_landmarks", 16), ("landmark_gain", AUTO)) if name in options}
     return build_model_with_cfg(SoftEncoder, "soft_encoder", pretrained, **{**own, **kwargs})

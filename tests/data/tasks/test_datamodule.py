@@ -172,7 +172,7 @@ def test_pixels_of_a_set_with_files(fashion_mnist_root):
         ("recall", dict(augment=Augmentation(mixup=0.5)), "augment=none"),
         ("recall", dict(landmarks=3), r"data.dataset=recall does not take data.landmarks\."),
         ("recall", dict(mean=[0.5] * 3), r"data.dataset=recall does not take data.mean\."),
-        ("recall", dict(pairs=20), "data.pairs=20 need as many different colours"),
+        ("recall", dict(pairs=20, colours=19), "data.pairs=20 need as many different colours"),
         ("recall", dict(img_size=[2, 2]), "do not fit the 4 cells of data.img_size="),
         ("recall", dict(split="tset"), "data.split='tset' is not known; it is one of train, val, test"),
         ("recall", dict(val_examples=0), "data.val_examples=0"),
