@@ -65,7 +65,7 @@ def test_every_point_composes_and_builds(study, scale):
             assert (data["dataset"], config["schedule"]["epochs"]) == ("imagenet", 300)
             assert config["trainer"]["num_nodes"] == 4
         with torch.device("meta"):
-            create_from_config(model, data.get("num_classes") or data["digits"], data["img_size"])
+            create_from_config(model, data.get("num_classes") or 10, data["img_size"])
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -76,7 +76,7 @@ def test_a_study_says_what_it_costs(study):
         assert "python src/benchmark.py" in head
         return
     assert f"python src/train.py -m experiments={study} scale=paper" in head
-    for scale in scales(study):
+    for scale in set(scales(study)) - {"paper"}:
         (runs,) = re.findall(
             rf"python src/train.py -m experiments={study} scale={scale}(?: data.root=\.\.\.)? +(\d+) (?:runs|models)",
             head,
@@ -86,7 +86,8 @@ def test_a_study_says_what_it_costs(study):
 
 def test_typed_settings_win():
     configs = points("landmarks", "laptop", "model.attention.num_landmarks=4,16", "seed=7", "data=digits")
-    assert [(c["model"]["attention"]["num_landmarks"], c["seed"]) for c in configs] == [(4, 7), (16, 7)]
+    found = [(c["model"]["attention"].get("num_landmarks"), c["seed"]) for c in configs]
+    assert found == [(4, 7), (16, 7), (None, 7), (None, 7)]  # the last are without attention, and with softmax
     assert configs[0]["data"]["dataset"] == "digits"
 
 
