@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from tests.composed import Command
@@ -90,6 +91,12 @@ def wrong_values(key: str, default: object) -> list[str]:
     if isinstance(default, str):
         return ["[1,2]", f"{default}x"]
     return ["banana", "{a: 1}", "-7"]
+
+
+@pytest.fixture(autouse=True)
+def _without_hydra():
+    yield
+    GlobalHydra.instance().clear()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -66,7 +66,8 @@ def test_report_of_a_study():
     for grid in grids:
         (runs,) = grid["runSets"]
         assert runs["filters"]["filters"][0]["value"] == ["landmarks"]
-        assert runs["grouping"] == [{"section": "config", "name": "model.value.attention.num_landmarks"}]
+        names = ("num_landmarks", "attention")
+        assert runs["grouping"] == [{"section": "config", "name": f"model.value.attention.{name}"} for name in names]
     shown = panels(panel for grid in grids for panel in grid["panelBankSectionConfig"]["panels"])
     assert shown["Best top-1 by landmarks m"]["config"]["metrics"] == ["summary_metrics.val/top1.max"]
     assert "experiments=landmarks" in str(blocks)
