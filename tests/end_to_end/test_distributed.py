@@ -226,6 +226,6 @@ def test_what_a_launcher_started_has_to_fit(tmp_path):
     ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "mine"}
     done = run("train.py", "trainer=cpu", cwd=tmp_path, expect=2, **ranks)
     assert "ERROR: rank 0: torchrun started 2 processes on each of 1 nodes, and the settings say 1 on 1" in done.stderr
-    assert [path.name for path in (tmp_path / "outputs" / "soft_pico-digits").iterdir()] == ["mine"]
+    assert not (tmp_path / "outputs").exists()  # a launch that is refused leaves no folder
     done = run("train.py", "-m", "seed=1,2", cwd=tmp_path, expect=2, **ranks)
     assert "A sweep is started by one process, and torchrun started 2" in done.stderr
