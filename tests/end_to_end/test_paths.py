@@ -74,6 +74,15 @@ def test_visualize(checkpoint, here):
     assert (here / folder / "attention_maps.png").is_file()
 
 
+@pytest.mark.parametrize("images", [f"{NAME}.png", f"{NAME}/val"])
+def test_predict(images, here):
+    folder = f"predicted {len(images)} {NAME}"
+    words = (f"checkpoint={NAME}.ckpt", f"images={images}", f"hydra.run.dir={folder}", "accelerator=cpu")
+    done = invoke("predict.py", *words, cwd=here)
+    assert done.returncode == 0, done
+    assert (here / folder / "predictions.csv").is_file()
+
+
 def test_report(here):
     done = invoke("report.py", f"sweep=runs {NAME}", "page=false", cwd=here)
     assert done.returncode == 0, done
