@@ -1,4 +1,4 @@
-"""Whether the attention is at work, as metrics."""
+"""Metrics that show whether the attention is at work."""
 
 from soft.attention import NoAttention
 from soft.attention.share import attention_share

@@ -1,4 +1,4 @@
-"""Whether a model can read what a data module gives."""
+"""Checks that a model can read what a data module gives."""
 
 from lightning.pytorch import LightningDataModule
 from timm.layers import to_2tuple
