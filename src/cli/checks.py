@@ -22,8 +22,6 @@ _TYPES = {
 }
 # Settings that take another word beside the type of their default.
 _WORDS = {"trainer.deterministic": ("warn",)}
-# Settings of models for which null has a meaning beside the numbers.
-_NULL_TOO = frozenset({"model.attention.landmark_gain", "model.attention.global_scale"})
 # Settings that take one value or a list of several, by the last part of their names.
 _ONE_OR_SEVERAL = frozenset({"checkpoint", "devices", "images", "img_size", "source_size"})
 
@@ -131,7 +129,7 @@ def _takes(key: str, default: object, value: object) -> bool:
     if key.rpartition(".")[2] in _ONE_OR_SEVERAL and not isinstance(value, dict):
         return True
     if value is None:  # timm would take a model's own default for it without a word
-        return key in _NULL_TOO or not key.startswith("model.")
+        return not key.startswith("model.")
     if key.endswith("._convert_"):  # how Hydra hands the other values over, which is no choice of a run's
         return False
     if key.endswith("._target_"):

@@ -21,10 +21,10 @@ def check_number(name: str, value, low: float, high: float = math.inf) -> None:
         raise SettingError(f"{name}={value!r} has to be a number {_limits(low, high)}.")
 
 
-def check_positive(name: str, value, null: str) -> None:
-    """Refuse everything but finite numbers above 0, and None, which stands for `null`."""
-    if value is not None and not (_is_number(value, 0, math.inf) and value > 0):
-        raise SettingError(f"{name}={value!r} has to be a number above 0, or null for {null}.")
+def check_positive(name: str, value, otherwise: str) -> None:
+    """Refuse everything but finite numbers above 0; `otherwise` says what else the caller takes."""
+    if not (_is_number(value, 0, math.inf) and value > 0):
+        raise SettingError(f"{name}={value!r} has to be a number above 0, or {otherwise}.")
 
 
 def check_numbers(name: str, values, count: int, low: float, high: float = math.inf) -> None:

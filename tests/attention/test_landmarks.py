@@ -126,7 +126,7 @@ def test_the_gain_is_the_initial_weight_of_the_layer_norm(sampling):
 
 @pytest.mark.parametrize("gain", [0, -1.0, math.inf, math.nan, True, "1"], ids=str)
 def test_a_gain_that_is_no_number_above_0_is_an_error(gain):
-    with pytest.raises(SettingError, match=r"landmark_gain=.* has to be a number above 0, or null for 2/√d\."):
+    with pytest.raises(SettingError, match=r"landmark_gain=.* has to be a number above 0, or auto for 2/√d\."):
         LandmarkSampler(8, (8, 8), 4, gain=gain)
 
 
@@ -153,10 +153,10 @@ def test_more_landmarks_than_a_sequence_has_tokens_are_an_error(m, grid):
 
 
 @pytest.mark.parametrize("head_dim", [16, 32, 64, 128])
-def test_the_gain_of_none_puts_landmarks_at_a_distance_of_about_1(head_dim):
+def test_the_gain_auto_puts_landmarks_at_a_distance_of_about_1(head_dim):
     """At this distance the Gaussian kernel has its largest gradient, for every width of a head."""
     torch.manual_seed(0)
-    sampler = LandmarkSampler(head_dim, (8, 8), 16, gain=None)
+    sampler = LandmarkSampler(head_dim, (8, 8), 16, gain="auto")
     assert sampler.norm.weight.tolist() == pytest.approx([2 / math.sqrt(head_dim)] * head_dim)
     lengths = sampler(torch.randn(16, 2, 64, head_dim), (8, 8)).norm(dim=-1)
     assert lengths.mean().item() == pytest.approx(1.1, abs=0.1)

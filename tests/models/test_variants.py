@@ -121,9 +121,8 @@ def test_unfit_arguments_are_errors_that_name_the_fit_ones(options, message):
 
 @pytest.mark.parametrize("name", ["soft_pico", "soft_encoder"])
 @pytest.mark.parametrize("attention", ["soft", "soft_norm"])
-def test_a_landmark_gain_of_nothing_is_2_over_the_root_of_the_heads_width(name, attention):
-    """As null in a configuration, or as auto for timm.create_model, which drops arguments that are None."""
-    config = {"name": name, "attention": {"attention": attention, "landmark_gain": None}}
+def test_a_landmark_gain_of_auto_is_2_over_the_root_of_the_heads_width(name, attention):
+    config = {"name": name, "attention": {"attention": attention, "landmark_gain": "auto"}}
     for model in (
         create_from_config(config, num_classes=3),
         timm.create_model(name, attention=attention, landmark_gain="auto"),

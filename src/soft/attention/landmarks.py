@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from soft.errors import SettingError
 from soft.settings import check_choice, check_positive, check_whole
 
-AUTO = "auto"  # what timm.create_model takes for a gain of None, because it drops arguments that are None
+AUTO = "auto"  # the gain `alive_gain`; not None, because timm.create_model drops arguments that are None
 SAMPLINGS = ("conv", "avgpool", "random", "first")
 
 
@@ -24,7 +24,7 @@ class LandmarkSampler(nn.Module):
             of one row, any number up to its length.
         sampling: `conv` (a convolution d→d shared by the heads, as published), `avgpool` (the mean of the same
             windows), `random` (m positions drawn once) or `first` (the first m tokens, the paper's biased sampling).
-        gain: initial weight of the LayerNorm, above 0; 1 as published, None or `auto` for `alive_gain(head_dim)`. With
+        gain: initial weight of the LayerNorm, above 0; 1 as published, `auto` for `alive_gain(head_dim)`. With
             a smaller one landmarks start nearer to the origin, and the kernel starts wider.
 
     Raises:
@@ -37,12 +37,12 @@ class LandmarkSampler(nn.Module):
         grid: tuple[int, int],
         num_landmarks: int = 49,
         sampling: str = "conv",
-        gain: float | str | None = 1.0,
+        gain: float | str = 1.0,
     ):
         super().__init__()
         check_choice("sampling", sampling, SAMPLINGS)
-        gain = None if gain == AUTO else gain
-        check_positive("landmark_gain", gain, null="2/√d")
+        if gain != AUTO:
+            check_positive("landmark_gain", gain, otherwise="auto for 2/√d")
         self.sampling = sampling
         self.num_landmarks = num_landmarks
         self.tokens = grid[0] * grid[1]
@@ -62,7 +62,7 @@ class LandmarkSampler(nn.Module):
             positions = order[:num_landmarks].sort().values
         self.register_buffer("positions", positions, persistent=False)
         self.norm = nn.LayerNorm(head_dim)
-        nn.init.constant_(self.norm.weight, alive_gain(head_dim) if gain is None else gain)
+        nn.init.constant_(self.norm.weight, alive_gain(head_dim) if gain == AUTO else gain)
 
     def forward(self, q: Tensor, grid: tuple[int, int], scale: float = 1.0) -> Tensor:
         """Return the landmarks (B, h, m, d) of `scale` times the queries (B, h, H·W, d) on their grid (H, W).

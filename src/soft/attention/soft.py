@@ -34,8 +34,8 @@ class SoftAttention(nn.Module):
         newton_iters: T of Algorithm 2.
         sampling: how landmarks are taken, see `LandmarkSampler`.
         inverse: `newton`, `cholesky` or `svd`, see `kernel_inverse`.
-        landmark_gain: initial gain of the landmarks' LayerNorm: 1 as published; None for 2/√d, see
-            `soft.attention.landmarks.alive_gain`. timm.create_model drops None, and takes `auto` for it.
+        landmark_gain: initial gain of the landmarks' LayerNorm: 1 as published; `auto` for 2/√d, see
+            `soft.attention.landmarks.alive_gain`.
         global_scale: c, above 0; P·A⁺·(Pᵀ·V) is then multiplied by c/N. As a sum over N tokens it grows with N, which
             the local term does not; with c/N the two keep their proportion on every grid. None for the sum as
             published.
@@ -58,12 +58,13 @@ class SoftAttention(nn.Module):
         newton_iters: int = 20,
         sampling: str = "conv",
         inverse: str = "newton",
-        landmark_gain: float | str | None = 1.0,
+        landmark_gain: float | str = 1.0,
         global_scale: float | None = None,
     ):
         super().__init__()
         check_whole("newton_iters", newton_iters, 1)
-        check_positive("global_scale", global_scale, null="the sum as published")
+        if global_scale is not None:
+            check_positive("global_scale", global_scale, otherwise="null for the sum as published")
         check_choice("inverse", inverse, INVERSES)
         check_heads(dim, num_heads)
         self.num_heads = num_heads

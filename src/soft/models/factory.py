@@ -13,7 +13,6 @@ from timm.models import build_model_with_cfg, is_model
 from torch import Tensor, nn
 
 from soft.attention import ATTENTIONS, attention_options
-from soft.attention.landmarks import AUTO
 from soft.errors import SettingError
 from soft.models.backbone import SoftTransformer
 from soft.models.checkpoints import load_weights, read_weights
@@ -42,8 +41,6 @@ def create_from_config(
     name, options = config["name"], _options(config)
     check_model_name("model.name", name)
     _check_options("model.", options)
-    if "landmark_gain" in options and options["landmark_gain"] is None:
-        options["landmark_gain"] = AUTO  # timm.create_model drops None, and the attention would take its default
     if img_size is not None:
         options["img_size"] = img_size
     model = timm.create_model(name, num_classes=num_classes, **options)
