@@ -27,6 +27,12 @@ def check_positive(name: str, value, otherwise: str) -> None:
         raise SettingError(f"{name}={value!r} has to be a number above 0, or {otherwise}.")
 
 
+def check_rate(name: str, value) -> None:
+    """Refuse everything but numbers from 0 up to, but not including, 1, such as a rate of dropout."""
+    if not _is_number(value, 0, 1) or value == 1:
+        raise SettingError(f"{name}={value!r} has to be a number from 0 up to, but not including, 1.")
+
+
 def check_numbers(name: str, values, count: int, low: float, high: float = math.inf) -> None:
     """Refuse everything but lists of `count` finite numbers from `low` to `high`."""
     if not (_is_list(values, count) and all(_is_number(value, low, high) for value in values)):

@@ -16,6 +16,7 @@ from soft.errors import SettingError
 from soft.models.blocks import ClassTokenStage, SoftStage, create_classifier
 from soft.models.checkpoints import fit_to_model
 from soft.models.features import FeatureMaps
+from soft.settings import check_rate
 
 POOLS = ("token", "avg", "")
 
@@ -66,8 +67,7 @@ class SoftTransformer(FeatureMaps, nn.Module):
     ):
         super().__init__()
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
-            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-                raise SettingError(f"{name}={rate!r} has to be a number from 0 up to, but not including, 1.")
+            check_rate(name, rate)
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = embed_dims[-1]

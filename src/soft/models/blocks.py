@@ -3,6 +3,7 @@
 Tokens are (B, N, C) with N = H·W tokens on a stage's grid. Stages take feature maps (B, C, H, W).
 """
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -65,6 +66,28 @@ class SoftBlock(nn.Module):
         return self.norm2(x + self.drop(self.mlp(x)))
 
 
+def create_blocks(
+    dim: int,
+    num_heads: int,
+    grid: tuple[int, int],
+    drops: Sequence[float],
+    mlp_ratio: float,
+    conv_size: int,
+    attention: str,
+    options: Mapping[str, object],
+) -> nn.ModuleList:
+    """Return a block for each rate in `drops`, around attentions of the same kind.
+
+    Args:
+        conv_size: width of the attention's convolution of V in tokens, odd; 0 for none.
+        options: the attention's own arguments.
+    """
+    return nn.ModuleList(
+        SoftBlock(dim, create_attention(attention, dim, num_heads, grid, conv_size, **options), mlp_ratio, drop)
+        for drop in drops
+    )
+
+
 class SoftStage(nn.Module):
     """Position embedding and SOFT blocks: feature map (B, C, H, W) -> (B, C, H, W)."""
 
@@ -83,10 +106,7 @@ class SoftStage(nn.Module):
         self.grid = grid
         self.grad_checkpointing = False
         self.pos_embed = nn.Parameter(torch.zeros(1, grid[0] * grid[1], dim))
-        self.blocks = nn.ModuleList(
-            SoftBlock(dim, create_attention(attention, dim, num_heads, grid, conv_size, **options), mlp_ratio, drop)
-            for drop in drops
-        )
+        self.blocks = create_blocks(dim, num_heads, grid, drops, mlp_ratio, conv_size, attention, options)
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape

@@ -16,7 +16,7 @@ from soft.models.blocks import create_classifier
 from soft.models.embeddings import EMBEDDINGS, sincos_positions
 from soft.models.encoder_stage import EncoderStage
 from soft.models.readout import check_pool, pool_tokens
-from soft.settings import check_choice, check_number, check_pixels, check_whole
+from soft.settings import check_choice, check_number, check_pixels, check_rate, check_whole
 
 POSITIONS = ("learned", "sincos2d", "none")
 LAYOUTS = ("grid", "sequence")
@@ -82,8 +82,8 @@ class SoftEncoder(nn.Module):
         check_choice("`model.embedding`", embedding, EMBEDDINGS)
         check_choice("`model.pos_embed`", pos_embed, POSITIONS)
         check_choice("`model.layout`", layout, LAYOUTS)
-        check_number("`model.drop_rate`", drop_rate, low=0, high=0.99)
-        check_number("`model.drop_path_rate`", drop_path_rate, low=0, high=0.99)
+        check_rate("`model.drop_rate`", drop_rate)
+        check_rate("`model.drop_path_rate`", drop_path_rate)
         check_whole("`model.local_kernel`", local_kernel, least=0)
         if local_kernel and local_kernel % 2 == 0:
             raise SettingError(f"`model.local_kernel`={local_kernel} has to be odd, or 0 for no convolution.")

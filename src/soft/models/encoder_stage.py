@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from timm.models import checkpoint
 from torch import Tensor, nn
 
-from soft.attention import create_attention
-from soft.models.blocks import SoftBlock
+from soft.models.blocks import create_blocks
 
 
 class EncoderStage(nn.Module):
@@ -31,10 +30,7 @@ class EncoderStage(nn.Module):
         super().__init__()
         self.grid = grid
         self.grad_checkpointing = False
-        self.blocks = nn.ModuleList()
-        for drop in drops:
-            attn = create_attention(attention, dim, num_heads, grid, local_kernel, **options)
-            self.blocks.append(SoftBlock(dim, attn, mlp_ratio, drop))
+        self.blocks = create_blocks(dim, num_heads, grid, drops, mlp_ratio, local_kernel, attention, options)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
