@@ -1,9 +1,11 @@
 """Writes files of a run whole or not at all, and says in a sentence when the disk is full."""
 
+import csv
 import errno
+import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -61,6 +63,13 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Replace `path` by a text file, as `replace_file` does."""
     replace_file(path, lambda file: file.write(text.encode()))
+
+
+def replace_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Replace `path` by a table of `rows`, the names of the columns first, as `replace_file` does."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    replace_text(path, text.getvalue())
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -1,7 +1,5 @@
 """The files beside evaluation.json, about single images, classes, confusions and mistakes."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from soft.analysis.confusion_figure import draw_confusion
 from soft.data.classes import short_name
 from soft.data.image_sets import image_name
 from soft.studies.picture_grid import draw_picture_grid
-from soft.writing import replace_file, replace_text
+from soft.writing import replace_csv, replace_file
 
 PREDICTIONS, PER_CLASS, CONFUSION = "predictions.csv", "per_class.csv", "confusion.csv"
 CONFUSION_PICTURE, MISTAKES = "confusion.png", "mistakes.png"
@@ -45,8 +43,8 @@ def write_details(
     """
     images = datamodule.sets.val
     results, matrix = class_results(answers, names, evaluated), confusion(answers, names, evaluated)
-    _write_csv(folder / PREDICTIONS, _prediction_rows(answers, names, images))
-    _write_csv(folder / PER_CLASS, _class_rows(results))
+    replace_csv(folder / PREDICTIONS, _prediction_rows(answers, names, images))
+    replace_csv(folder / PER_CLASS, _class_rows(results))
     notes = []
     if matrix is None:
         notes.append(f"{CONFUSION} and {CONFUSION_PICTURE} are left out: there are more than {MAX_CLASSES:,} classes.")
@@ -54,7 +52,7 @@ def write_details(
             (folder / name).unlink(missing_ok=True)
     else:
         cells = ([name, *line] for name, line in zip(matrix.rows, matrix.counts.tolist(), strict=True))
-        _write_csv(folder / CONFUSION, [["class", *matrix.columns], *cells])
+        replace_csv(folder / CONFUSION, [["class", *matrix.columns], *cells])
         _save(draw_confusion(matrix), folder / CONFUSION_PICTURE)
     sheet = _draw_mistakes(answers, names, datamodule)
     if sheet is None:
@@ -108,12 +106,6 @@ def _draw_mistakes(answers: Answers, names: Sequence[str], datamodule: Lightning
         file = Path(image_name(datamodule.sets.val, index)).name
         captions.append((f"{answer}: {100 * answers.probabilities[place]:.0f} %", f"is {label}", file))
     return draw_picture_grid(pictures, captions, f"the most confident of {len(wrong):,} mistakes")
-
-
-def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    replace_text(path, text.getvalue())
 
 
 def _save(figure: Figure, path: Path) -> None:

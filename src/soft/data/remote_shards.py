@@ -20,6 +20,7 @@ from rich.console import Console
 
 from soft.data.image_files import is_hidden
 from soft.errors import SettingError
+from soft.writing import replace_text
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LISTING = "copied.json"  # of the files in a folder that are whole
@@ -78,9 +79,7 @@ def copy_shards(url: str, patterns: list[str], optional: list[str], cache: Path)
             before = _read_listing(folder)
             patterns = list(dict.fromkeys([*before["patterns"], *patterns]))
             # The listing is written last and in one step, because it says that the files above are all there.
-            temporary = folder / f"{LISTING}.partial"
-            temporary.write_text(json.dumps({"patterns": patterns, "bytes": before["bytes"] | sizes}))
-            os.replace(temporary, folder / LISTING)
+            replace_text(folder / LISTING, json.dumps({"patterns": patterns, "bytes": before["bytes"] | sizes}))
     except SettingError:
         raise
     except Exception as error:  # every kind of storage has errors of its own

@@ -19,6 +19,7 @@ from soft.data.shard_index import index_shards
 from soft.data.shards import MANIFEST, SPLITS, UNFINISHED, shard_name
 from soft.errors import SettingError
 from soft.settings import check_whole
+from soft.writing import replace_text
 
 MEBIBYTE = 2**20
 # Our samples have .cls files and need no such field, but the index is named after this setting.
@@ -136,10 +137,10 @@ def write_shards(plan: Plan, out: Path, cache: Path, written: Callable[[int], No
             _check_room(plan, out, needed)
             written(plan.size - needed)
             if missing or not (out / MANIFEST).exists():
-                _write_text(out / UNFINISHED, plan.text)
+                replace_text(out / UNFINISHED, plan.text)
                 for shard in missing:
                     _write(shard, written)
-                _write_text(out / MANIFEST, plan.text)
+                replace_text(out / MANIFEST, plan.text)
             (out / UNFINISHED).unlink(missing_ok=True)
         for split in SPLITS:
             index_shards([shard.path for shard in plan.shards if shard.split == split], JSON_LABEL, cache)
@@ -193,9 +194,3 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
-
-
-def _write_text(file: Path, text: str) -> None:
-    temporary = file.with_name(f"{file.name}.partial")
-    temporary.write_text(text)
-    os.replace(temporary, file)

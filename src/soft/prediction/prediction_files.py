@@ -1,7 +1,5 @@
 """What predictions leave behind: predictions.csv, predictions.json and contact_sheet.png, and a table on the screen."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +11,7 @@ from rich.text import Text
 from soft.data.classes import describe_class, short_name
 from soft.prediction.predictor import Prediction, Predictions
 from soft.studies.picture_grid import draw_picture_grid
-from soft.writing import replace_file, replace_text
+from soft.writing import replace_csv, replace_file, replace_text
 
 CSV, JSON, SHEET = "predictions.csv", "predictions.json", "contact_sheet.png"
 COLUMNS = ("file", "rank", "class", "probability")
@@ -26,14 +24,13 @@ def write_predictions(predictions: Predictions, conditions: Mapping[str, object]
     Args:
         conditions: facts that begin predictions.json, such as the checkpoint.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for image in predictions.images:
-        for rank, (name, probability) in enumerate(_ranked(image), start=1):
-            writer.writerow([image.file, rank, name, f"{probability:.6g}"])
+    rows = (
+        (image.file, rank, name, f"{probability:.6g}")
+        for image in predictions.images
+        for rank, (name, probability) in enumerate(_ranked(image), start=1)
+    )
     written = {"predictions": folder / CSV, "as JSON": folder / JSON}
-    replace_text(folder / CSV, text.getvalue())
+    replace_csv(folder / CSV, (COLUMNS, *rows))
     replace_text(folder / JSON, json.dumps(_as_json(predictions, conditions), indent=2, ensure_ascii=False) + "\n")
     if predictions.pictures:
         written["contact sheet"] = folder / SHEET
