@@ -13,7 +13,7 @@ from soft.models import load_model
 _WHEN_USED = {
     "Augmentation": "soft.data.augmentation",
     "ImageDataModule": "soft.data.datamodule",
-    "TaskDataModule": "soft.data.tasks.datamodule",
+    "TaskDataModule": "soft.data.tasks.task_datamodule",
     "draw_attention_maps": "soft.studies.attention_maps",
     "evaluate": "soft.notebook",
     "fit": "soft.notebook",

@@ -7,7 +7,7 @@ import timm
 import torch
 
 import soft
-from soft.data.tasks.datamodule import TaskDataModule
+from soft.data.tasks.task_datamodule import TaskDataModule
 from soft.models.factory import create_from_checkpoint
 from soft.runs.signals import SIGNALS, Stopped
 from soft.training.build import load_module

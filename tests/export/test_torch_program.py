@@ -9,7 +9,7 @@ import timm
 import torch
 
 from soft.errors import SettingError
-from soft.export.comparison import check_difference
+from soft.export.output_check import check_difference
 from soft.export.timm_folder import check_account, export_timm, push
 from soft.export.torch_program import export_program, program_metadata
 from tests.export.small_model import FACTS, small_model

@@ -5,8 +5,8 @@ import timm
 from torch import nn
 
 from soft.data.datamodule import ImageDataModule
-from soft.data.tasks.datamodule import TaskDataModule
 from soft.data.tasks.pixels import PixelDataModule
+from soft.data.tasks.task_datamodule import TaskDataModule
 from soft.errors import SettingError
 from soft.training.inputs import check_inputs, input_shape
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from soft.errors import SettingError
-from soft.export.comparison import MAX_ERROR, check_difference, example_inputs, largest_difference, place_for
+from soft.export.output_check import MAX_ERROR, check_difference, example_inputs, largest_difference, place_for
 
 MAX_HALF_ERROR = 2e-2  # of float16, relative to the largest logit; twenty times its rounding
 

@@ -9,7 +9,7 @@ import timm
 from torch import nn
 
 from soft.errors import SettingError
-from soft.export.comparison import check_difference, largest_difference
+from soft.export.output_check import check_difference, largest_difference
 from soft.writing import explain_full_disk
 
 FILES = ("model.safetensors", "config.json")
@@ -23,7 +23,7 @@ def export_timm(model: nn.Module, folder: Path, img_size: tuple[int, int], integ
 
     Args:
         model: a SOFT model in evaluation mode on the CPU, with the layers of its training.
-        img_size, integers: of the inputs for the comparison, see `soft.export.comparison.example_inputs`.
+        img_size, integers: of the inputs for the comparison, see `soft.export.output_check.example_inputs`.
 
     Raises:
         SettingError: the difference is too large; nothing is written.

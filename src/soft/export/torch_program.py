@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from soft.export.comparison import check_difference, example_inputs, largest_difference, place_for
+from soft.export.output_check import check_difference, example_inputs, largest_difference, place_for
 
 METADATA = "metadata.json"  # beside the program, in its file
 

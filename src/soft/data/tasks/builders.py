@@ -1,6 +1,6 @@
 """The generated tasks by name: the keywords of a builder are the settings in conf/data/.
 
-A builder makes one split of a task. What is not given to `soft.data.tasks.datamodule.TaskDataModule` it takes from
+A builder makes one split of a task. What is not given to `soft.data.tasks.task_datamodule.TaskDataModule` it takes from
 `soft.data.facts`.
 """
 

@@ -17,9 +17,9 @@ from soft.data.datasets import BUILDERS
 from soft.data.facts import facts
 from soft.data.in_memory import digits
 from soft.data.tasks.builders import TASKS
-from soft.data.tasks.datamodule import TaskDataModule
 from soft.data.tasks.pixels import PixelDataModule, grey_values
 from soft.data.tasks.recall import Recall
+from soft.data.tasks.task_datamodule import TaskDataModule
 from soft.errors import SettingError
 from soft.models.factory import create_from_config
 from soft.training.inputs import check_inputs
