@@ -1,5 +1,6 @@
 """What becomes of a loader process is told as what it is, with real processes that really end so."""
 
+import gc
 import os
 import resource
 import signal
@@ -8,6 +9,7 @@ import time
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from soft.data.workers import explained_worker_errors
 from soft.errors import SettingError
@@ -49,6 +51,10 @@ def allow_small_files_only():
 def as_in_a_fresh_process(monkeypatch):
     """At the end of a fit, which other tests do, Lightning takes away the handler that PyTorch sets once a process."""
     monkeypatch.setattr(torch.utils.data._utils.signal_handling, "_SIGCHLD_handler_set", False)
+    yield
+    # A loader that an error still holds would end its processes in the middle of the next test, and wait for them.
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    gc.collect()
 
 
 DEATHS = {
@@ -110,3 +116,28 @@ def test_a_connection_that_breaks_before_the_death_is_known_waits_for_it():
 
     with pytest.raises(SettingError, match=r"ended with exit code 7"), explained_worker_errors():
         break_off()
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [(lambda: os._exit(7), "ended with exit code 7"), (ended_by(signal.SIGKILL), r"killed by the system \(SIGKILL\)")],
+    ids=["exit", "out of memory"],
+)
+def test_a_death_that_pytorch_does_not_hear_of_is_told(fail, message, monkeypatch):
+    """On a busy machine SIGCHLD comes late, or while something else is being cleaned up."""
+    monkeypatch.setattr(torch.utils.data._utils.signal_handling, "_SIGCHLD_handler_set", True)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    loader = DataLoader(Failing(fail), num_workers=1)
+    fetch = _MultiProcessingDataLoaderIter._try_get_data
+
+    def break_off(iterator, *args, **kwargs):
+        if iterator._rcvd_idx == 2:  # the worker is asked for the fourth item, which ends it
+            raise ConnectionResetError("Connection reset by peer")
+        return fetch(iterator, *args, **kwargs)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", break_off)
+    try:
+        with pytest.raises(SettingError, match=message), explained_worker_errors():
+            list(loader)
+    finally:
+        signal.signal(signal.SIGCHLD, before)

@@ -11,9 +11,14 @@ import shutil
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from soft.errors import SettingError
 
@@ -94,13 +99,37 @@ def describe(error: BaseException | None) -> str | None:
 
 
 def _belated(error: BaseException) -> BaseException | None:
-    """Return what PyTorch says of a dead process, if `error` is only about the connection that broke as it died."""
-    if isinstance(error, (ConnectionError, EOFError, FileNotFoundError)):
-        try:
+    """Return what PyTorch says of a dead process, if `error` is only about the connection that broke as it died.
+
+    PyTorch learns of a death by SIGCHLD. On a busy machine it comes late, or where nobody hears it; the loader's own
+    processes, if `error` comes from one, are therefore asked as well.
+    """
+    if not isinstance(error, (ConnectionError, EOFError, FileNotFoundError)):
+        return None
+    workers = _workers(error)
+    try:
+        if not workers:
             time.sleep(GRACE)
-        except RuntimeError as death:
-            return death
+        # The end of a process closes its sentinel before its exit code is there, and `join` waits for that.
+        for sentinel in wait([worker.sentinel for worker in workers], timeout=GRACE):
+            worker = next(worker for worker in workers if worker.sentinel == sentinel)
+            worker.join(GRACE)
+            if (code := worker.exitcode) is not None and code < 0:
+                return RuntimeError(f"{PLACE} (pid {worker.pid}) is killed by signal: {signal.strsignal(-code)}")
+            if code:
+                return RuntimeError(f"{PLACE} (pid {worker.pid}) exited unexpectedly with exit code {code}")
+    except RuntimeError as death:
+        return death
     return None
+
+
+def _workers(error: BaseException) -> list[BaseProcess]:
+    """Return the processes of the loader that raised `error`: PyTorch's iterator holds them."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        iterator = frame.f_locals.get("self")
+        if isinstance(iterator, _BaseDataLoaderIter):
+            return list(getattr(iterator, "_workers", ()))
+    return []
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
