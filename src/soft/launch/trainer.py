@@ -73,4 +73,7 @@ def create_trainer(
     )
     # Lightning's signal handlers broadcast, and hang when all ranks get the signal; see soft.runs.signals.
     trainer._signal_connector.register_signal_handlers = lambda: None
+    # With several ranks, Lightning would ask rank 0 before every batch whether it has got SIGTERM, and wait for the
+    # device each time. No handler of Lightning's is there to note one.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
     return trainer

@@ -141,4 +141,4 @@ def _gate(x: Tensor, out: Tensor) -> Tensor:
 
 
 def _scalar(value: float, like: Tensor) -> Tensor:
-    return torch.tensor(value, dtype=like.dtype, device=like.device)
+    return like.new_full((), value)

@@ -2,6 +2,7 @@
 
 import time
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -25,7 +26,8 @@ class Throughput(Callback):
     ) -> None:
         self._images += len(batch[1]) * trainer.world_size
         now = time.perf_counter()
-        pl_module.log("images_per_second", self._images / (now - self._start), on_step=True)
+        # A tensor of the host: Lightning would copy a number to the device, and read it back for the progress bar.
+        pl_module.log("images_per_second", torch.tensor(self._images / (now - self._start)), on_step=True)
         # Lightning logs in the same rhythm, so a logged value covers the time since the previous one.
         if (trainer.global_step % trainer.log_every_n_steps) == 0:
             self._start, self._images = now, 0

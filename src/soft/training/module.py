@@ -21,6 +21,7 @@ from soft.training.evaluator import ImageEvaluator, update_metrics, validation_m
 from soft.training.loss import build_loss, build_mixup
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
 from soft.training.optim import build_optimizer, build_scheduler, fuse_step, keep_settings
+from soft.training.over_ranks import mean_over_ranks
 
 
 class ImageClassifier(ImageEvaluator):
@@ -161,8 +162,7 @@ class ImageClassifier(ImageEvaluator):
         loss = self.train_loss(self._train_model(images), targets)
         finite = loss.detach().isfinite()
         self._loss += torch.stack([torch.where(finite, loss.detach(), 0.0), finite]) * len(images)
-        self.log("train/loss", loss, on_step=True, prog_bar=True, sync_dist=True)
-        self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True)
+        self._last_loss = loss.detach()
         # The factor makes the gradient of an infinite loss NaN on every rank, so that all ranks skip the step.
         return loss * torch.where(finite, 1.0, torch.nan)
 
@@ -179,9 +179,13 @@ class ImageClassifier(ImageEvaluator):
     ) -> None:
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
-        self._finite = bool(norm.isfinite())  # waits for the backward pass; every rank finds the same
-        self.log("grad_norm", norm, on_step=True)
-        self.log("skipped_steps", float(self.guard.skipped + (not self._finite)), on_step=True)
+        # Only here does the host wait for the device in a step. What is logged is on the host from here on, so that
+        # neither loggers nor the progress bar wait again.
+        host_norm, host_loss = torch.stack([norm, mean_over_ranks(self._last_loss)]).cpu().unbind()
+        self._finite = bool(host_norm.isfinite())  # every rank finds the same
+        skipped, lr = self.guard.skipped + (not self._finite), self._optimizer.param_groups[0]["lr"]
+        numbers = {"lr": torch.tensor(lr), "grad_norm": host_norm, "skipped_steps": torch.tensor(float(skipped))}
+        self.log_dict({"train/loss": host_loss, **numbers}, on_step=True)
         if self._finite and gradient_clip_val:
             nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
         if not self._finite and self._scaler is None:  # a float16 loss scaler skips the step by itself

@@ -7,6 +7,8 @@ from lightning.pytorch.plugins.layer_sync import LayerSync
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor
 
+from soft.training.over_ranks import mean_over_ranks
+
 
 class SyncBatchNorm(LayerSync):
     """Plugin that synchronises the BatchNorm layers of a module's `model`; parameters and buffers keep their names.
@@ -46,9 +48,9 @@ class SyncedBatchNormAct2d(BatchNormAct2d):
             return super().forward(x)
         axes = (0, 2, 3)
         # The variance takes a second pass, because the mean square minus the squared mean loses digits.
-        mean = _mean_over_ranks(x.mean(axes))
+        mean = mean_over_ranks(x.mean(axes))
         centred = x - mean.view(1, -1, 1, 1)
-        var = _mean_over_ranks(centred.square().mean(axes))
+        var = mean_over_ranks(centred.square().mean(axes))
         with torch.no_grad():
             count = dist.get_world_size() * x.numel() // x.shape[1]
             self.num_batches_tracked.add_(1)
@@ -56,21 +58,3 @@ class SyncedBatchNormAct2d(BatchNormAct2d):
             self.running_var.lerp_(var.to(self.running_var) * (count / (count - 1)), self.momentum)
         x = centred * (self.weight * torch.rsqrt(var + self.eps)).view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return self.act(self.drop(x))
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """Sum over the ranks, which every rank gets; its gradient is the sum of the ranks' gradients."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return _SumOverRanks.apply(grad)
-
-
-def _mean_over_ranks(x: Tensor) -> Tensor:
-    return _SumOverRanks.apply(x) / dist.get_world_size()
