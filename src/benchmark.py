@@ -14,6 +14,7 @@ def benchmark(cfg: DictConfig) -> None:
     from soft.benchmark.benchmark_settings import check_benchmark
     from soft.benchmark.reporter import Reporter
     from soft.hardware.devices import choose_accelerator
+    from soft.hardware.float32 import multiply_float32_as
     from soft.hardware.machine import describe_machine
     from soft.monitoring.console import quiet_libraries
 
@@ -26,6 +27,7 @@ def benchmark(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
+    multiply_float32_as("ieee")
     reporter = Reporter(cfg.output_dir, describe_machine(device))
     reporter.start()
     for part in cfg.parts:

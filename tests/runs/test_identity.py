@@ -54,9 +54,12 @@ def test_an_older_run_is_compared_by_what_it_had():
     assert not same_run({**new, "seed": 1}, old, older=True)
 
 
-@pytest.mark.parametrize(("name", "published"), [("landmark_gain", 1.0), ("global_scale", None)])
-def test_an_older_run_has_what_was_done_before_a_setting_existed(name, published):
-    key, old = f"model.attention.{name}", {"seed": 0}
+@pytest.mark.parametrize(
+    ("key", "published"),
+    [("model.attention.landmark_gain", 1.0), ("model.attention.global_scale", None), ("trainer.float32", "ieee")],
+)
+def test_an_older_run_has_what_was_done_before_a_setting_existed(key, published):
+    old = {"seed": 0}
     assert same_run({"seed": 0, key: published}, old, older=True)
     assert not same_run({"seed": 0, key: 16.0}, old, older=True)
     assert differences({"seed": 0, key: 16.0}, old, older=True) == [f"{key}=16.0 (was {published or 'nothing'})"]

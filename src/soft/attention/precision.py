@@ -1,6 +1,7 @@
 """Which floating-point type an attention computes in."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -24,3 +25,20 @@ def without_float16_autocast(device_type: str) -> AbstractContextManager:
         and torch.get_autocast_dtype(device_type) == torch.float16
     )
     return without_autocast(device_type) if in_float16 else nullcontext()
+
+
+@contextmanager
+def ieee_products() -> Iterator[None]:
+    """Multiply float32 numbers exactly in this context, also where the process rounds them to TF32.
+
+    The kernel's exponent and the inverse amplify that rounding, from 2⁻¹¹ to more than the result.
+    """
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -18,7 +18,7 @@ from soft.attention.heads import check_heads, merge_heads, split_heads
 from soft.attention.landmarks import LandmarkSampler
 from soft.attention.local import convolve, head_filters
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
-from soft.attention.precision import at_least_float32, without_autocast, without_float16_autocast
+from soft.attention.precision import at_least_float32, ieee_products, without_autocast, without_float16_autocast
 from soft.settings import check_choice, check_positive, check_whole
 
 
@@ -98,7 +98,10 @@ class SoftAttention(nn.Module):
         """
         with without_autocast(q.device.type):
             q, v = at_least_float32(q), at_least_float32(v)
-            return self.core(self, q, v, grid) if is_eager() else self.compose(q, v, grid)
+            if not is_eager():
+                return self.compose(q, v, grid)
+            with ieee_products():
+                return self.core(self, q, v, grid)
 
     def compose(self, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return X as `attend` does, in operations of PyTorch that can be recorded; Q, V in float32 or float64."""
@@ -123,7 +126,7 @@ class SoftAttention(nn.Module):
     @torch.no_grad()
     def newton_residual(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return ‖I − A·A⁺‖_F / √m for each image and head of the input of `forward`, (B, h)."""
-        with without_autocast(x.device.type):
+        with without_autocast(x.device.type), ieee_products():
             q = split_heads(F.linear(x.float(), self.q.weight.float(), self.q.bias.float()), self.num_heads)
             landmarks, _ = sample_landmarks(self.landmarks, q, grid, self.scale)
             a = gaussian_kernel(landmarks, landmarks)
@@ -135,7 +138,7 @@ class SoftAttention(nn.Module):
 
         Row times V is the attention's output there, before the output map and without the convolution of V.
         """
-        with without_autocast(x.device.type):
+        with without_autocast(x.device.type), ieee_products():
             p, a = self._kernels(x, grid)
             return self.global_factor(grid) * p[:, :, queries] @ self.fast_inverse(a) @ p.transpose(-2, -1)
 
@@ -146,7 +149,7 @@ class SoftAttention(nn.Module):
         Their sum is what the output map gets. They are computed here alone, in float32 or better, and `forward` keeps
         neither.
         """
-        with without_autocast(x.device.type):
+        with without_autocast(x.device.type), ieee_products():
             p, a = self._kernels(x, grid)
             v = at_least_float32(split_heads(self.v(x.to(self.v.weight.dtype)), self.num_heads))
             x = p @ (self.global_factor(grid) * self.fast_inverse(a) @ (p.transpose(-2, -1) @ v))
@@ -158,7 +161,7 @@ class SoftAttention(nn.Module):
 
         Near 0 no token is close to a landmark, near 1 every token is close to all: either way P tells no tokens apart.
         """
-        with without_autocast(x.device.type):
+        with without_autocast(x.device.type), ieee_products():
             return self._kernels(x, grid)[0].mean((-2, -1))
 
     def _kernels(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 
+from soft.hardware.float32 import multiply_float32_as
 from soft.hardware.launcher import find_launch
 from soft.hardware.memory import keep_freed_memory
 from soft.launch.distributed import Ranks, RestartableDDP, cluster_environment
@@ -30,6 +31,7 @@ def create_trainer(
     logger: Iterable[Logger] = (),
     strategy: str = "auto",
     precision: str = "32-true",
+    float32: str = "ieee",
     sync_batchnorm: bool = False,
     **options: object,
 ) -> Trainer:
@@ -42,9 +44,11 @@ def create_trainer(
         logger: the run's loggers.
         strategy: Lightning's name of a strategy; `ddp` for several devices.
         precision: Lightning's name of a precision.
+        float32: how GPUs multiply float32 numbers in this process, see `multiply_float32_as`.
         sync_batchnorm: take BatchNorm's statistics over the batches of all devices together.
         options: further arguments of `lightning.pytorch.Trainer`.
     """
+    multiply_float32_as(float32, "trainer.float32")
     if hardware.accelerator == "cpu":
         keep_freed_memory()
     launch, several = find_launch(), hardware.per_node * hardware.nodes > 1

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from soft.errors import SettingError
+from soft.hardware.float32 import FLOAT32
 from soft.runs.metrics import check_monitored, resolve_mode
 from soft.settings import check_choice, check_flag, check_number, check_whole
 
@@ -42,6 +43,12 @@ def check_trainer_settings(settings: Mapping[str, object]) -> None:
         check_flag("trainer.deterministic", deterministic)
     if (profiler := settings.get("profiler")) is not None:
         check_choice("trainer.profiler", profiler, PROFILERS)
+    check_choice("trainer.float32", settings.get("float32", "ieee"), FLOAT32)
+    if settings.get("float32") == "tf32" and settings.get("compile"):
+        raise SettingError(
+            "trainer.float32=tf32 is not for compiled trainings, where it would round inside the attention core as "
+            "well; leave out trainer.compile, or use trainer.precision=bf16-mixed."
+        )
     check_choice("trainer.strategy", settings.get("strategy", "auto"), STRATEGIES)
 
 

@@ -21,6 +21,7 @@ from soft.data.sampling import EvalSampler
 from soft.data.transforms import EvalTransform
 from soft.data.workers import explained_worker_errors
 from soft.errors import SettingError
+from soft.hardware.float32 import multiply_float32_as
 from soft.settings import check_whole
 
 FEW = 256  # images that one process has read before others have started
@@ -109,6 +110,7 @@ def predict(
     loader = create_loader(files, EvalSampler(len(paths)), batch_size, num_workers)
     device = next(model.parameters()).device if device is None else torch.device(device)
     model = model.to(device).eval()
+    multiply_float32_as("ieee")
     with explained_worker_errors():
         for batch in _with_progress(loader, progress):
             result.unreadable.update(batch.bad)

@@ -18,6 +18,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from soft.attention.fast.depthwise import filter_gradient
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.local import convolve_tokens
+from soft.attention.precision import ieee_products
 
 LOG2_E = 1 / math.log(2)
 
@@ -102,6 +103,7 @@ class _FusedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @ieee_products()
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, landmarks, v, filters, a, inverse, p, mixed, weighted = ctx.saved_tensors
         b, n, h, d = v.shape
