@@ -26,6 +26,7 @@ class FakeTrainer(SimpleNamespace):
             accumulate_grad_batches=accumulate_grad_batches,
             num_devices=num_devices,
             fit_loop=idle,
+            strategy=SimpleNamespace(root_device=torch.device("cpu")),
             state=SimpleNamespace(fn=stage),
         )
 

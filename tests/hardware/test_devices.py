@@ -72,3 +72,21 @@ def test_apple_gpu_missing(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(SettingError, match="MPS"):
         devices.check_gpus("trainer=gpu", "mps", 1)
+
+
+@pytest.mark.parametrize("archs", ["sm_80 compute_80", "sm_80 compute_90"])
+def test_intermediate_code_runs_on_later_gpus(monkeypatch, archs):
+    pretend(monkeypatch, count=1, capability=(9, 0), archs=archs)
+    devices.check_gpus("trainer=gpu", "cuda", 1)
+
+
+def test_intermediate_code_for_later_gpus_does_not(monkeypatch):
+    pretend(monkeypatch, count=1, capability=(9, 0), archs="sm_80 compute_100")
+    with pytest.raises(SettingError, match=r"no kernels for sm_90 GPUs"):
+        devices.check_gpus("trainer=gpu", "cuda", 1)
+
+
+def test_gpus_of_amd_are_taken(monkeypatch):
+    pretend(monkeypatch, count=1, capability=(9, 4), archs="gfx90a gfx942")
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    devices.check_gpus("trainer=gpu", "cuda", 1)

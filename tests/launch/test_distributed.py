@@ -12,9 +12,12 @@ from timm.layers import BatchNormAct2d
 from timm.layers.norm_act import SyncBatchNormAct
 from torch import nn
 
-from soft.errors import SettingError
+from soft.errors import RunError, SettingError
 from soft.launch.distributed import check_same_recipe
+from soft.training.nonfinite import stop_with_report
+from soft.training.over_ranks import mean_over_ranks
 from soft.training.sync_batchnorm import SyncBatchNorm
+from soft.training.weight_average import share_statistics
 
 
 def _join(rank: int, folder: Path, test, *arguments: object) -> None:
@@ -107,3 +110,51 @@ def _compare_recipes(rank: int, recipes: list[dict], message: str | None) -> Non
 def test_ranks_compare_their_recipes(tmp_path, other, message):
     recipes = [{"seed": 0, "data": {"root": "/a"}}, other]
     assert on_two_ranks(tmp_path, _compare_recipes, recipes, message) == [0, 1]
+
+
+def _mean(rank: int) -> None:
+    x = torch.tensor([1.0, 3.0][rank], requires_grad=True)
+    mean = mean_over_ranks(x)
+    assert mean.item() == 2.0
+    mean.backward()
+    assert x.grad.item() == 1.0  # 1/2 of its own mean, and 1/2 of the other rank's
+
+
+def test_mean_over_ranks(tmp_path):
+    assert on_two_ranks(tmp_path, _mean) == [0, 1]
+
+
+def test_the_mean_of_one_process_is_its_own():
+    x = torch.tensor(3.0)
+    assert mean_over_ranks(x) is x
+
+
+def _evaluate(rank: int) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1))
+    model[0].running_mean.fill_(rank)
+    model[0].running_var.fill_(2 + rank)
+    model[1].weight.data.fill_(rank)
+    share_statistics([model], 2)
+    assert model[0].running_mean.tolist() == [0, 0]
+    assert model[0].running_var.tolist() == [2, 2]
+    assert model[1].weight.flatten().tolist() == [rank] * 4  # DDP keeps weights the same
+
+
+def test_ranks_evaluate_with_the_statistics_of_the_checkpoint(tmp_path):
+    assert on_two_ranks(tmp_path, _evaluate) == [0, 1]
+
+
+def _stop(rank: int, folder: Path) -> None:
+    module = Holder(_batchnorm())
+    SyncBatchNorm(on_gpu=False).apply(module)
+    batches = [(torch.randn(2, 3, 5, 5).double(), torch.zeros(2)) for _ in range(2)]
+    batches[rank][0][0] = torch.nan  # the first batch of rank 0, the second of rank 1
+    with pytest.raises(RunError, match=r"The images are not finite already.*nonfinite_rank0.pt"):
+        stop_with_report(module.model, batches, folder, "epoch 1, batch 1")
+    saved = torch.load(folder / f"nonfinite_rank{rank}.pt", weights_only=True)
+    assert torch.equal(saved["images"].isnan(), batches[0][0].isnan())  # rank 1 gets what rank 0 has spoiled
+
+
+def test_ranks_whose_numbers_fail_in_different_batches_end_with_a_report(tmp_path):
+    """Synchronised BatchNorm makes each forward pass one of all ranks."""
+    assert on_two_ranks(tmp_path, _stop, tmp_path) == [0, 1]

@@ -31,7 +31,8 @@ class ClassificationDataModule(LightningDataModule):
         img_size: height and width of an input, or one number for both.
         batch_size: examples of one optimiser step, over all devices and accumulated batches.
         val_batch_size: examples per device.
-        num_workers: loader processes per device; None shares this machine's cores among its devices, at most 8 each.
+        num_workers: loader processes per device; None shares this machine's cores among its devices, at most 8 each,
+            or 16 for a GPU.
         augment: what happens to training examples; None for nothing.
         seed: fixes order and augmentation.
 
@@ -154,19 +155,25 @@ class ClassificationDataModule(LightningDataModule):
         sampler = EpochSampler(
             self.train_size, self.seed, self.batch_size, batch, self._num_replicas, self._rank, start
         )
-        return create_loader(self.training_examples(), sampler, batch, self.loader_workers)
+        return create_loader(self.training_examples(), sampler, batch, self.loader_workers, self._device_type)
 
     def val_dataloader(self) -> DataLoader:
         """Return this rank's share of the validation examples; over all ranks, each comes exactly once."""
         sampler = EvalSampler(self.val_size, self._num_replicas, self._rank)
-        return create_loader(self.validation_examples(), sampler, self.val_batch_size, self.loader_workers)
+        return create_loader(
+            self.validation_examples(), sampler, self.val_batch_size, self.loader_workers, self._device_type
+        )
 
     @property
     def loader_workers(self) -> int:
         """Return the number of processes of one loader."""
         if self.num_workers is not None:
             return self.num_workers
-        return share_of_cores(self.trainer.num_devices if self.trainer else 1)
+        return share_of_cores(self.trainer.num_devices if self.trainer else 1, self._device_type)
+
+    @property
+    def _device_type(self) -> str:
+        return self.trainer.strategy.root_device.type if self.trainer else "cpu"
 
     @property
     def _num_replicas(self) -> int:

@@ -1,6 +1,5 @@
 """The loaders of one process: how many helpers they have, and where the first one begins."""
 
-import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Sampler
 
@@ -8,11 +7,18 @@ from soft.data.batches import TransformedImages, collate
 from soft.data.workers import outlive_sigterm
 from soft.hardware.devices import cores_per_process
 
-MAX_WORKERS = 8
+MAX_WORKERS = 8  # per device; a GPU takes more images in a second than so many can prepare
+MAX_WORKERS_OF_GPU = 16
 
 
-def create_loader(images: TransformedImages, sampler: Sampler, batch_size: int, num_workers: int) -> DataLoader:
-    """Return a loader of `soft.data.batches.Batch`."""
+def create_loader(
+    images: TransformedImages, sampler: Sampler, batch_size: int, num_workers: int, device_type: str = "cpu"
+) -> DataLoader:
+    """Return a loader of `soft.data.batches.Batch`.
+
+    Args:
+        device_type: of the device that takes the batches; from pinned memory, a GPU does so while it computes.
+    """
     # A worker process limits itself to one PyTorch thread, so the workers do not fight over the cores.
     return DataLoader(
         images,
@@ -22,13 +28,13 @@ def create_loader(images: TransformedImages, sampler: Sampler, batch_size: int, 
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=outlive_sigterm,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=device_type == "cuda",
     )
 
 
-def share_of_cores(devices: int) -> int:
+def share_of_cores(devices: int, device_type: str = "cpu") -> int:
     """Return the number of loader processes for one of so many devices of this machine."""
-    return min(MAX_WORKERS, cores_per_process(devices))
+    return min(MAX_WORKERS_OF_GPU if device_type == "cuda" else MAX_WORKERS, cores_per_process(devices))
 
 
 def first_batch(trainer: Trainer | None, steps_per_epoch: int) -> tuple[int, int]:

@@ -135,14 +135,26 @@ def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None
         raise SettingError(kernels)
 
 
+def _version(arch: str) -> tuple[int, int]:
+    """Return (9, 0) of sm_90, sm_90a or compute_90."""
+    digits = arch.rpartition("_")[2].rstrip("af")
+    return int(digits[:-1]), int(digits[-1])
+
+
 def _missing_kernels(archs: list[str]) -> str:
     """Return a sentence if this PyTorch build has no kernels for one of `archs`, else an empty text."""
+    if torch.version.hip:  # AMD's GPUs are called gfx90a and the like, and have no compute capability
+        return ""
     # torch.cuda.get_arch_list() is empty on a machine without a GPU; this is not.
     built = (getattr(torch._C, "_cuda_getArchFlags", lambda: None)() or "").split()
     for arch in archs:
-        major, minor = int(arch[3:-1]), int(arch[-1])
+        major, minor = _version(arch)
         # A kernel runs on its own minor version and on later ones of the same major version.
-        if any(b[3:-1] == str(major) and int(b[-1]) <= minor for b in built if b.startswith("sm_")):
+        kernels = [_version(b) for b in built if b.startswith("sm_")]
+        if any(own == major and least <= minor for own, least in kernels):
+            continue
+        # From PTX, its intermediate code, the driver makes kernels for any later version.
+        if any(_version(b) <= (major, minor) for b in built if b.startswith("compute_")):
             continue
         if arch in _LEGACY_ARCHS:
             return (

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
@@ -33,6 +34,7 @@ def create_trainer(
     precision: str = "32-true",
     float32: str = "ieee",
     sync_batchnorm: bool = False,
+    timeout: float = 30,
     **options: object,
 ) -> Trainer:
     """Return a Trainer on `hardware`.
@@ -46,6 +48,7 @@ def create_trainer(
         precision: Lightning's name of a precision.
         float32: how GPUs multiply float32 numbers in this process, see `multiply_float32_as`.
         sync_batchnorm: take BatchNorm's statistics over the batches of all devices together.
+        timeout: minutes that a rank waits for the others before the run ends.
         options: further arguments of `lightning.pytorch.Trainer`.
     """
     multiply_float32_as(float32, "trainer.float32")
@@ -56,7 +59,7 @@ def create_trainer(
     if several:
         callbacks.append(Ranks(recipe or {}))
         if strategy in ("auto", "ddp"):
-            strategy = RestartableDDP(launch)
+            strategy = RestartableDDP(launch, timeout=timedelta(minutes=timeout))
         if sync_batchnorm:
             plugins.append(SyncBatchNorm(on_gpu=hardware.accelerator == "cuda"))
     trainer = Trainer(

@@ -43,6 +43,7 @@ def check_trainer_settings(settings: Mapping[str, object]) -> None:
         check_flag("trainer.deterministic", deterministic)
     if (profiler := settings.get("profiler")) is not None:
         check_choice("trainer.profiler", profiler, PROFILERS)
+    check_number("trainer.timeout", settings.get("timeout", 30), low=0.1)
     check_choice("trainer.float32", settings.get("float32", "ieee"), FLOAT32)
     if settings.get("float32") == "tf32" and settings.get("compile"):
         raise SettingError(

@@ -107,8 +107,8 @@ def predict(
     if num_workers is None:
         num_workers = 0 if len(paths) <= FEW else share_of_cores(1)
     files = TransformedImages(PictureFiles(paths), transform, seed=0)
-    loader = create_loader(files, EvalSampler(len(paths)), batch_size, num_workers)
     device = next(model.parameters()).device if device is None else torch.device(device)
+    loader = create_loader(files, EvalSampler(len(paths)), batch_size, num_workers, device.type)
     model = model.to(device).eval()
     multiply_float32_as("ieee")
     with explained_worker_errors():

@@ -116,6 +116,8 @@ class LastCheckpoint(Callback):
         return int(largest)
 
     def _obey(self, trainer: Trainer, request: int) -> None:
+        if request > STOP:
+            SIGNALS.obey()
         if request != GO_ON:
             self._save(trainer)
         if request > STOP:

@@ -36,6 +36,7 @@ MACHINE = frozenset(
         "trainer.oversubscribe",
         "trainer.profiler",
         "trainer.strategy",
+        "trainer.timeout",
     }
 )
 # Those of them that change how a step's images are shared out.

@@ -1,7 +1,9 @@
 """Ends a run cleanly on SIGTERM, SIGINT and SIGUSR1: after a checkpoint while it trains, at once before that.
 
 Lightning's signal handlers broadcast to the other ranks, and hang when all ranks get the signal together. Here a
-handler only notes the signal, and the ranks agree between two steps (`soft.runs.checkpointing.LastCheckpoint`).
+handler only notes the signal, and the ranks agree between two steps (`soft.runs.checkpointing.LastCheckpoint`). A step
+that waits for a rank that is gone has no end, and Python runs no handler while it waits; a thread therefore ends a
+process that does not come to the end of its step in time.
 """
 
 import logging
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 from lightning.pytorch import Trainer
@@ -20,6 +22,9 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 log = logging.getLogger(__name__)
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+
+
+PATIENCE = 120.0  # seconds from a signal to the end of a step of several ranks
 
 
 class Stopped(SystemExit):
@@ -40,17 +45,19 @@ class StopSignals:
         self.received = 0  # number of the first signal that arrived; 0: none yet
         self._process = 0
         self._trainer: Trainer | None = None
+        self._obeyed = threading.Event()
 
     @contextmanager
     def listen(self) -> Iterator[None]:
         """Handle signals within this context; do nothing outside the main thread, where Python allows no handlers."""
-        self.received, self._process, self._trainer = 0, os.getpid(), None
+        self.received, self._process, self._trainer, self._obeyed = 0, os.getpid(), None, threading.Event()
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         try:
-            yield
+            with self._watched() if hasattr(os, "register_at_fork") else nullcontext():
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -58,6 +65,46 @@ class StopSignals:
     def wait_for_checkpoint(self, trainer: Trainer | None) -> None:
         """Let a signal wait until `trainer` asks for `received`; with None, let it end the process at once again."""
         self._trainer = trainer
+
+    def obey(self) -> None:
+        """Note that the main thread follows a signal, so that it may take its time for a checkpoint."""
+        self._obeyed.set()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        # The system's own handler writes each signal's number here at once, whatever the main thread waits for.
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(read, self._obeyed), daemon=True).start()
+        try:
+            yield
+        finally:
+            self._obeyed.set()
+            signal.set_wakeup_fd(before)
+            os.close(write)  # ends the thread
+
+    def leave_to_parent(self) -> None:
+        """Let a forked process, such as a loader's, tell its parent nothing of the signals that it gets itself."""
+        if self._process:
+            signal.set_wakeup_fd(-1)
+
+    def _watch(self, pipe: int, obeyed: threading.Event) -> None:
+        """End this process if a signal during training is not followed in time; on SIGUSR1, queue the job again."""
+        with open(pipe, "rb", buffering=0) as signals:
+            while number := int.from_bytes(signals.read(1)):
+                trainer = self._trainer
+                if number not in _SIGNALS or trainer is None or trainer.world_size == 1 or obeyed.wait(PATIENCE):
+                    continue
+                log.error(
+                    "%s: the step has not ended within %.0f seconds, most likely because another rank is gone. Ends "
+                    "without a new checkpoint; last.ckpt is the one to go on from.",
+                    signal.Signals(number).name,
+                    PATIENCE,
+                )
+                stopped = stopped_by(trainer, number)
+                logging.shutdown()
+                os._exit(stopped.code)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a forked loader worker, which leaves the signal to its parent
@@ -77,6 +124,8 @@ class StopSignals:
 
 
 SIGNALS = StopSignals()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=SIGNALS.leave_to_parent)
 
 
 def stopped_by(trainer: Trainer, number: int) -> Stopped:

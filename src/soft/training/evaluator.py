@@ -79,9 +79,10 @@ def validation_metrics(num_classes: int) -> MetricCollection:
     With fewer than five classes, the last one is top-k over all classes.
     """
     classes = max(2, num_classes)  # torchmetrics takes no fewer
+    loss = MeanMetric(nan_strategy="disable")  # a loss that is not a number makes the mean none either
     top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
     return MetricCollection(
-        {"loss": MeanMetric(), "top1": MulticlassAccuracy(classes, average="micro"), "top5": top5}, compute_groups=False
+        {"loss": loss, "top1": MulticlassAccuracy(classes, average="micro"), "top5": top5}, compute_groups=False
     )
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lightning.pytorch import Trainer
+
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 
@@ -68,3 +70,20 @@ def training_length(
     if 0 < max_steps < steps:
         steps = max_steps
     return Length(math.ceil(steps / per_epoch), per_epoch, steps, per_epoch * schedule_epochs)
+
+
+def shorten_last_epoch(trainer: Trainer, max_steps: int, done: int = 0) -> None:
+    """End the epoch that has begun after optimiser step `max_steps`, if that lies in it, and the training with it.
+
+    Lightning's own max_steps ends without a validation, and cannot be resumed between epochs.
+
+    Args:
+        max_steps: -1 for no limit.
+        done: optimiser steps of this epoch before the training was resumed.
+    """
+    loop = trainer.fit_loop
+    batches = (max_steps - trainer.global_step + done) * trainer.accumulate_grad_batches
+    if 0 < batches <= loop.max_batches:
+        loop.max_epochs = trainer.current_epoch + 1
+        loop.max_batches = batches
+        trainer.val_check_batch = min(trainer.val_check_batch, batches)

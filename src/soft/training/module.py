@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from soft.data.augmentation import Augmentation
@@ -18,10 +17,12 @@ from soft.runs.resume import check_weights
 from soft.training.build import check_classes, describe_weights, load_module
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
+from soft.training.length import shorten_last_epoch
 from soft.training.loss import build_loss, build_mixup
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
 from soft.training.optim import build_optimizer, build_scheduler, fuse_step, keep_settings
 from soft.training.over_ranks import mean_over_ranks
+from soft.training.weight_average import WeightAverage, share_statistics
 
 
 class ImageClassifier(ImageEvaluator):
@@ -95,7 +96,7 @@ class ImageClassifier(ImageEvaluator):
         # The average is a submodule: Lightning saves, moves and restores both sets of weights, and none is swapped.
         self.ema = None
         if ema_decay:
-            self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup).requires_grad_(False)
+            self.ema = WeightAverage(model, decay=ema_decay, use_warmup=ema_warmup).requires_grad_(False)
         self.raw_metrics = validation_metrics(model.num_classes) if self.ema and validate_raw else None
         self._resumed: Position | None = None
 
@@ -133,19 +134,10 @@ class ImageClassifier(ImageEvaluator):
                 self._scheduler.step(at.epoch + at.validating)
             else:
                 self._scheduler.step_update(at.global_step)
-            self._shorten_last_epoch(done=at.step)
+            shorten_last_epoch(self.trainer, self.max_steps, done=at.step)
 
     def on_train_epoch_start(self) -> None:
-        self._shorten_last_epoch(done=0)
-
-    def _shorten_last_epoch(self, done: int) -> None:
-        # Lightning's own max_steps ends without a validation, and cannot be resumed between epochs.
-        loop = self.trainer.fit_loop
-        batches = (self.max_steps - self.global_step + done) * self.trainer.accumulate_grad_batches
-        if 0 < batches <= loop.max_batches:
-            loop.max_epochs = self.current_epoch + 1
-            loop.max_batches = batches
-            self.trainer.val_check_batch = min(self.trainer.val_check_batch, batches)
+        shorten_last_epoch(self.trainer, self.max_steps)
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         seed_generators(self.seed, self.current_epoch, batch_idx, self.global_rank)
@@ -216,6 +208,9 @@ class ImageClassifier(ImageEvaluator):
                     folder=Path(self.recipe["output_dir"]) if self.recipe else Path(self.trainer.default_root_dir),
                     place=f"epoch {self.current_epoch + 1}, batch {loop.batch_idx + 1}",
                 )
+
+    def on_validation_start(self) -> None:
+        share_statistics([self.model, self.evaluated_model], self.trainer.world_size)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         super().validation_step(batch, batch_idx)

@@ -81,10 +81,9 @@ def stop_with_report(model: nn.Module, batches: list[tuple[Tensor, Tensor]], fol
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     rank = dist.get_rank() if dist.is_initialized() else 0
     names = [f"nonfinite_rank{number}.pt" if ranks > 1 else "nonfinite.pt" for number in range(ranks)]
-    finding = ""
-    for batch in batches:
-        if finding := explain_forward(model, batch[0]):
-            break
+    # Every rank passes all its batches through the model: BatchNorm that is synchronised waits for all ranks each time.
+    explained = [(explain_forward(model, batch[0]), batch) for batch in batches]
+    finding, batch = next(((text, failed) for text, failed in explained if text), ("", batches[-1]))
     content = {"images": batch[0].cpu(), "targets": batch[1].cpu(), "weights": model.state_dict()}
     replace_file(folder / names[rank], lambda file: torch.save(content, file))
     findings = [finding] * ranks
@@ -109,8 +108,6 @@ def explain_forward(model: nn.Module, images: Tensor) -> str:
         model: the network.
         images: (B, 3, H, W).
     """
-    if not images.isfinite().all():
-        return "The images are not finite already."
     failed: list[str] = []
     residuals: dict[str, float] = {}
 
@@ -139,6 +136,8 @@ def explain_forward(model: nn.Module, images: Tensor) -> str:
     finally:
         for handle in handles:
             handle.remove()
+    if not images.isfinite().all():
+        return "The images are not finite already."
     if not failed:
         return ""
     finding = f"The first layer with a non-finite output is {failed[0]}."
