@@ -15,7 +15,8 @@ class WeightAverage(ModelEmaV3):
     def update(self, model: nn.Module, step: int | None = None) -> None:
         """Move the averages towards the weights of `model`, after optimiser step number `step`."""
         device = next(self.module.parameters()).device
-        if self._sr_generator.device != device:
+        real = device.type == "cpu" or (device.type != "meta" and torch.accelerator.is_available())
+        if real and self._sr_generator.device != device:
             self._sr_generator = torch.Generator(device=device)
         self._sr_generator.manual_seed(step or 0)
         super().update(model, step)
