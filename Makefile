@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench lint format clean
+.PHONY: help setup demo test test-slow bench gpu-check lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -34,6 +34,9 @@ test-slow: $(STAMP)  ## Run the tests that `make test` leaves out
 
 bench: $(STAMP)  ## Measure speed and memory against the plain formulation (a few minutes)
 	$(BIN)/python src/benchmark.py
+
+gpu-check: $(STAMP)  ## Check numbers, waits, speed and memory on a GPU (at most eight minutes)
+	$(BIN)/python src/benchmark.py benchmark=gpu_check
 
 lint: $(STAMP)  ## Check style, formatting and the rules of this code base
 	$(BIN)/ruff check .

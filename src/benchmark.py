@@ -89,11 +89,25 @@ def measure_overhead(reporter, device, settings: dict) -> None:
     measure_framework(reporter, command, given["train"], *(given[key] for key in ("rounds", "steps", "starts")))
 
 
+def measure_gpu(reporter, device, settings: dict) -> None:
+    """Check the GPU path; end with exit code 1 if a figure misses its limit."""
+    from soft.benchmark.gpu_check.parts import PARTS
+    from soft.benchmark.gpu_check.runner import Check, run_check
+
+    given = settings["gpu"]
+    small = device.type != "cuda" if given["small"] is None else given["small"]
+    check = Check(device, small, Path(__file__).resolve().parents[1], reporter.folder.absolute())
+    if not run_check(reporter, check, PARTS, given["parts"], given["seconds"]):
+        reporter.finish()
+        raise SystemExit(1)
+
+
 MEASURE = {
     "attention": measure_attention,
     "model": measure_model,
     "loader": measure_loader,
     "overhead": measure_overhead,
+    "gpu": measure_gpu,
 }
 
 main = entry("benchmark")(benchmark)

@@ -9,9 +9,21 @@ from soft.attention.landmarks import landmark_side
 from soft.benchmark.cores import LAYOUTS, grid_of
 from soft.errors import SettingError
 from soft.models.factory import check_model_name
-from soft.settings import check_choice, check_number, check_whole
+from soft.settings import check_choice, check_flag, check_number, check_whole
 
-PARTS = ("attention", "model", "loader", "overhead")
+PARTS = ("attention", "model", "loader", "overhead", "gpu")
+GPU_PARTS = (
+    "environment",
+    "numbers",
+    "waits",
+    "cores",
+    "newton",
+    "convolutions",
+    "steps",
+    "memory",
+    "loader",
+    "training",
+)
 
 
 def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) -> None:
@@ -28,7 +40,7 @@ def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) ->
     if settings["threads"] is not None:
         check_whole("threads", settings["threads"], least=1)
     check_whole("seed", settings["seed"], least=0)
-    for part in PARTS:
+    for part in PARTS[:-1]:
         check_whole(f"{part}.rounds", settings[part]["rounds"], least=1)
     _check_attention(settings["attention"])
     model = settings["model"]
@@ -46,6 +58,11 @@ def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) ->
     check_whole("loader.images", loader["images"], least=loader["batch_size"])
     check_each("loader.size", loader["size"], _whole(16), count=2)
     check_whole("loader.quality", loader["quality"], least=1)
+    gpu = settings["gpu"]
+    check_each("gpu.parts", gpu["parts"], lambda name, value: check_choice(name, value, GPU_PARTS))
+    check_number("gpu.seconds", gpu["seconds"], low=1)
+    if gpu["small"] is not None:
+        check_flag("gpu.small", gpu["small"])
     train = settings["overhead"]["train"]
     if not (isinstance(train, list) and all(isinstance(word, str) and "=" in word for word in train)):
         raise SettingError(f"overhead.train={train!r} has to be a list of settings of src/train.py, such as [seed=1].")

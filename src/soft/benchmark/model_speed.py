@@ -1,6 +1,7 @@
 """Speed and memory of whole models, compared with the reference model and with the rate of matrix products."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 
 import timm
@@ -125,10 +126,12 @@ class TrainingStep:
         self.optimizer = fuse_step(build_optimizer(model, len(images), "adamw", lr=1e-3, weight_decay=0.05))
         self.run()  # makes the optimiser's state
 
-    def run(self) -> None:
-        """Take the step."""
+    def run(self, autocast: AbstractContextManager | None = None) -> None:
+        """Take the step, with the forward pass in the context `autocast`."""
         self.model.train()
-        F.cross_entropy(self.model(self.images), self.labels).backward()
+        with autocast or nullcontext():
+            loss = F.cross_entropy(self.model(self.images), self.labels)
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()

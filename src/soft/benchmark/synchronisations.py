@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
+
+from soft.attention.fast import early_stop
 
 # Calls that need a tensor's values on the host, or a result whose size depends on them.
 _READS = {
@@ -45,9 +48,12 @@ class Synchronisations:
         self.places: Counter[str] = Counter()
         self._modes = (_Calls(self), _Operators(self))
         self._in_call = False
+        # The values of a CPU's tensors may steer a program, because reading them waits for nothing.
+        self._as_on_device = patch.object(early_stop, "may_read", lambda tensor: False)
         self._on_host = WeakIdKeyDictionary()
 
     def __enter__(self) -> "Synchronisations":
+        self._as_on_device.start()
         for mode in self._modes:
             mode.__enter__()
         return self
@@ -55,6 +61,7 @@ class Synchronisations:
     def __exit__(self, *error: object) -> None:
         for mode in reversed(self._modes):
             mode.__exit__(*error)
+        self._as_on_device.stop()
 
     def __len__(self) -> int:
         return self.places.total()
