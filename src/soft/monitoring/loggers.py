@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from soft.monitoring.csv_logger import CsvLogger
@@ -83,4 +82,6 @@ def _finish(loggers: Iterable[Logger], exit_code: int) -> None:
         if isinstance(logger, WandbRunLogger):
             logger.summarise(loggers)
     if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb  # only where W&B is used: a machine for benchmarks may not have it
+
         wandb.finish(exit_code=exit_code)

@@ -1,14 +1,18 @@
-"""Weights & Biases runs that work with and without an account."""
+"""Weights & Biases runs that work with and without an account.
+
+The package is imported only where it is used: a machine for benchmarks may not have it.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import wandb
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from wandb.sdk.lib.wbauth import read_netrc_auth
 
 from soft.errors import SettingError
 from soft.monitoring.csv_logger import CsvLogger
@@ -16,6 +20,9 @@ from soft.runs.folder import METRICS, read_mark
 from soft.runs.metrics import BEST, best_of
 from soft.runs.result import read_metrics
 from soft.settings import as_text, check_choice
+
+if TYPE_CHECKING:
+    import wandb
 
 # Settings of a run that are texts, as wandb.init takes them.
 _TEXTS = frozenset({"entity", "project", "name", "group", "job_type", "notes"})
@@ -57,6 +64,8 @@ class WandbRunLogger(WandbLogger):
     def summarise(self, loggers: Iterable[Logger]) -> None:
         """Set a resumed run's summary to the best since its start; W&B knows only what this process has logged."""
         tables = [Path(logger.log_dir) / METRICS for logger in loggers if isinstance(logger, CsvLogger)]
+        import wandb
+
         if not self.resumed or wandb.run is None:
             return
         for table in filter(Path.is_file, tables):
@@ -121,6 +130,9 @@ def has_wandb_login() -> bool:
 
     Nothing is asked and no server is called, which `wandb.login` would do.
     """
+    import wandb
+    from wandb.sdk.lib.wbauth import read_netrc_auth
+
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     if wandb.setup().settings.api_key:
@@ -133,4 +145,6 @@ def has_wandb_login() -> bool:
 
 def wandb_server() -> str:
     """Return the URL that online runs talk to."""
+    import wandb
+
     return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
