@@ -87,7 +87,7 @@ def evaluate(cfg: DictConfig) -> float:
     settings = {} if chosen else {f"model.attention.{key}": value for key, value in options.items()}
     notes = [note for note in notes if note]
     result = describe_evaluation(trainer, evaluator, datamodule, cfg.checkpoint, cfg.weights, settings, notes, ece)
-    write_evaluation(result, cfg.output_dir, shown)
+    write_evaluation(result, cfg.output_dir, shown, datamodule.example_name, datamodule.size_unit)
     return result["top1"]
 
 

@@ -38,6 +38,8 @@ class ClassificationDataModule(LightningDataModule):
 
     Attributes:
         in_chans: channels of an image, or token ids per position.
+        example_name: what an example is called, for a run's summary.
+        size_unit: unit of `img_size` there.
         vocabulary: number of values that an input's integers may have; None for inputs of floats.
         sets, num_classes, class_names, train_size, val_size, notes: `sets` are the examples without any transform,
             `notes` are phrases for a run's summary.
@@ -54,6 +56,9 @@ class ClassificationDataModule(LightningDataModule):
     train_size: int
     val_size: int
     notes: list[str]
+
+    example_name = "image"
+    size_unit = "px"
 
     def __init__(
         self,

@@ -33,6 +33,8 @@ class Plan:
     macs: int  # multiply-accumulates of one image
     data: str
     img_size: tuple[int, int]  # height, width
+    example_name: str  # image, for example
+    size_unit: str  # of img_size
     num_classes: int
     train_images: int | None  # None if the data is not on this machine, and no number is expected
     val_images: int | None
@@ -78,6 +80,7 @@ class Plan:
             "params": self.params,
             "macs": self.macs,
             "img_size": list(self.img_size),
+            "example_name": self.example_name,
             "num_classes": self.num_classes,
             "train_images": self.train_images,
             "val_images": self.val_images,
@@ -148,6 +151,8 @@ def plan_run(
         macs=count_macs(module.model, input_shape(module.model, img_size)),
         data=datamodule.dataset,
         img_size=img_size,
+        example_name=datamodule.example_name,
+        size_unit=datamodule.size_unit,
         num_classes=classes,
         train_images=train,
         val_images=val,

@@ -66,16 +66,16 @@ def _common_rows(plan: Plan, full: bool = False) -> dict[str, str]:
     if plan.train_images is None:
         images = "size unknown"
     else:
-        images = f"{plan.train_images:,} training and {plan.val_images:,} validation images"
+        images = f"{plan.train_images:,} training and {plan.val_images:,} validation {plan.example_name}s"
     length = f"{plan.epochs} epochs"
     if plan.steps is not None:
         length += f" x {plan.steps_per_epoch:,} steps, {plan.steps:,} in all" if full else f", {plan.steps:,} steps"
     return {
         "model": f"{plan.model}, {plan.params / 1e6:.2f} M parameters, {plan.macs / 1e9:.3g} GFLOPs (multiply-adds) "
-        "per image",
-        "data": f"{plan.data}, {images}, {plan.num_classes} classes, {height}x{width} px",
+        f"per {plan.example_name}",
+        "data": f"{plan.data}, {images}, {plan.num_classes} classes, {height}x{width} {plan.size_unit}",
         "batch": f"{layout.global_batch} = {layout.devices} {plan.hardware.accelerator} x {layout.per_device} "
-        f"{'images' if full else 'per device'} x {layout.accumulate} accumulated, {plan.precision}",
+        f"{f'{plan.example_name}s' if full else 'per device'} x {layout.accumulate} accumulated, {plan.precision}",
         "learning rate": f"{plan.lr_scaled:.3g} (base {plan.lr:.3g} at batch {REFERENCE_BATCH})",
         "length": length,
         "memory": _memory(plan.resources),

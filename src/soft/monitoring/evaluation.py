@@ -60,15 +60,23 @@ def describe_evaluation(
 
 
 @rank_zero_only
-def write_evaluation(result: Mapping[str, object], folder: str, details: Mapping[str, str] = {}) -> None:
+def write_evaluation(
+    result: Mapping[str, object],
+    folder: str,
+    details: Mapping[str, str] = {},
+    example_name: str = "image",
+    size_unit: str = "px",
+) -> None:
     """Write evaluation.json into `folder`, and print the same for a person.
 
     Args:
         details: more facts for the screen, by their names.
+        example_name, size_unit: the data's, for the screen.
     """
     path = Path(folder) / "evaluation.json"
     replace_text(path, json.dumps(result, indent=2) + "\n")
     height, width = result["img_size"]
+    where = f"{result['devices']} x {result['device']}, {result['precision']}"
     speed = result["images_per_second"]  # a single batch is not timed
     rows = {
         "top-1": f"{result['top1']:.2f} %",
@@ -76,12 +84,8 @@ def write_evaluation(result: Mapping[str, object], folder: str, details: Mapping
         "loss": f"{result['loss']:.4f}",
         **({"calibration": f"{result['ece']:.2f} % expected error"} if "ece" in result else {}),
         **details,
-        **(
-            {"speed": f"{speed:,.0f} images/s on {result['devices']} x {result['device']}, {result['precision']}"}
-            if speed
-            else {}
-        ),
-        "data": f"{result['data']}, {result['images']:,} images, {height}x{width} px",
+        **({"speed": f"{speed:,.0f} {example_name}s/s on {where}"} if speed else {}),
+        "data": f"{result['data']}, {result['images']:,} {example_name}s, {height}x{width} {size_unit}",
         "model": f"{result['model']}, {result['params'] / 1e6:.2f} M parameters, {result['weights']} weights",
         **({"attention": attention} if (attention := show_stages(result)) else {}),
         "checkpoint": from_here(Path(result["checkpoint"])),

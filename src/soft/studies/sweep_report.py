@@ -86,17 +86,18 @@ def _describe(sweep: Sweep, study: Study) -> list[str]:
     facts = [run.result.get("facts", {}) for run in sweep.runs]
     data = _several(
         f"{run.settings.get('data.dataset')} ({fact.get('train_images', 0):,} training and "
-        f"{fact.get('val_images', 0):,} validation images)"
+        f"{fact.get('val_images', 0):,} validation {fact.get('example_name', 'image')}s)"
         for run, fact in zip(sweep.runs, facts, strict=True)
     )
+    example = _several(fact.get("example_name", "image") for fact in facts)
     seeds = len({run.settings.get("seed") for run in sweep.runs})
     hours = sum(run.result.get("seconds") or 0 for run in sweep.runs) / 3600
     texts.append(
         f"{len(sweep.runs)} runs with {seeds} seed{'s' if seeds > 1 else ''}, {hours:.2g} hours of computing in all, "
         f"on {data}: {_several(fact.get('steps') for fact in facts)} steps with a global batch of "
         f"{_several(fact.get('global_batch') for fact in facts)}. Top-1 in percent is the best epoch's on the "
-        "validation images, mean ± standard deviation over the seeds; FLOPs are multiply-adds per image; images/s are "
-        "those of training."
+        f"validation {example}s, mean ± standard deviation over the seeds; FLOPs are multiply-adds per {example}; "
+        "images/s are those of training."
     )
     environments = [run.result.get("environment", {}) for run in sweep.runs]
     conditions = {key: _several(found.get(key) for found in environments) for key in environments[-1]}

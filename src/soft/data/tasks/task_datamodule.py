@@ -42,6 +42,9 @@ class TaskDataModule(ClassificationDataModule):
         SettingError: an argument of the wrong type or out of range, or an augmentation that changes inputs.
     """
 
+    example_name = "example"
+    size_unit = "positions"
+
     def __init__(
         self,
         dataset: str,
