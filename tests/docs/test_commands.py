@@ -1,25 +1,27 @@
 """Every command that the documentation shows is one that exists, and its settings compose."""
 
+import copy
 import re
 from pathlib import Path
 
 import hydra
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import flag_override
+from omegaconf import OmegaConf, flag_override
 from torch.distributed.run import get_args_parser
 
 from cli.checks import check_groups, check_types, default_config
-from cli.command_line import config_folders, parse, rewrite
+from cli.command_line import SEARCH_PATH, config_folders, parse, rewrite
 from cli.places import CONFIG_DIR, is_group
 from tests.cli.test_extras import PROJECT
 from tests.docs.pages import PAGES, ROOT, blocks, command_lines
 
 TOOLS = ("cd", "export", "hf", "ln", "mkdir", "pre-commit", "sbatch", "source", "wandb")
 COMMANDS = [(page.relative_to(ROOT), words) for page in PAGES for words in command_lines(page)]
-_DEFAULTS = {}  # by a command's name and the groups that are chosen, whatever their settings
+_COMPOSED = {}  # by a command's name and the groups that are chosen, whatever their settings
 SETTINGS = {}  # by command and words, with the first page that shows them
 for _page, _words in COMMANDS:
     if _words[:1] == ["torchrun"]:
@@ -68,12 +70,11 @@ def mine(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_settings_compose(number, mine, monkeypatch):
+def test_settings_compose(mine, monkeypatch):
     """Each command's words are checked as the command does it; of a sweep, each option of a group."""
     monkeypatch.chdir(mine.parent)
     faults = []
-    for words, page in sorted(SETTINGS.items())[number * len(SETTINGS) // 3 : (number + 1) * len(SETTINGS) // 3]:
+    for words, page in sorted(SETTINGS.items()):
         try:
             compose(words, mine)
         except Exception as error:
@@ -89,19 +90,31 @@ def compose(words: tuple[str, ...], mine: Path) -> None:
     overrides = parse(rewrite([*typed, f"--config-dir={mine}"], name)).overrides
     choices = [values(word) for word in overrides]
     for number in range(max(map(len, choices), default=0)):
-        job = [found[number % len(found)] for found in choices]
+        check(name, [found[number % len(found)] for found in choices])
+
+
+def check(name: str, job: list[str]) -> None:
+    """Compose a command's configuration and check it; what commands choose alike is composed once."""
+    folders = config_folders(job)
+    chosen = [word for word in job if is_group(word.partition("=")[0], folders) or word.startswith(SEARCH_PATH)]
+    key = (name, *chosen)
+    if key not in _COMPOSED:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            cfg = hydra.compose(name, job, return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)
-            folders = config_folders(job)
-            check_groups(cfg, folders)
-            groups = (name, *(word for word in job if is_group(word.partition("=")[0], folders)))
-            if groups not in _DEFAULTS:
-                _DEFAULTS[groups] = default_config(folders)
-            with flag_override(cfg, "struct", False):
-                del cfg["hydra"]
-            check_types(cfg, _DEFAULTS[groups])
+            composed = hydra.compose(name, chosen, return_hydra_config=True)
+            HydraConfig.instance().set_config(composed)
+            _COMPOSED[key] = (composed, default_config(folders))
+    composed, defaults = _COMPOSED[key]
+    cfg = copy.deepcopy(composed)
+    OmegaConf.set_readonly(cfg.hydra, None)
+    others = OverridesParser.create().parse_overrides([word for word in job if word not in chosen])
+    ConfigLoaderImpl._apply_overrides_to_config(others, cfg)
+    cfg.hydra.overrides.task = job
+    HydraConfig.instance().set_config(cfg)
+    check_groups(cfg, folders)
+    with flag_override(cfg, "struct", False):
+        del cfg["hydra"]
+    check_types(cfg, defaults)
 
 
 def values(word: str) -> list[str]:
