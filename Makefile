@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench gpu-check lint format clean
+.PHONY: help setup demo test test-slow docs bench gpu-check lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -32,6 +32,10 @@ test: $(STAMP)  ## Run the tests
 test-slow: $(STAMP)  ## Run the tests that `make test` leaves out
 	$(PYTEST) -m "$(SLOW)"
 
+docs: $(STAMP)  ## Build the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html in a browser."
+
 bench: $(STAMP)  ## Measure speed and memory against the plain formulation (a few minutes)
 	$(BIN)/python src/benchmark.py
 
@@ -48,5 +52,5 @@ format: $(STAMP)  ## Rewrite the code in the project's format
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches, keep outputs/
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -64,10 +64,7 @@ def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
     """
     typed, name = HydraConfig.get().overrides.task, HydraConfig.get().job.config_name
     for word in typed:
-        key = word.lstrip("+~").partition("=")[0]
-        unused = any(f"{key}.".startswith(f"{place.rstrip('.')}.") for place in _WITHOUT_EFFECT.get(name, ()))
-        chosen = any(place == f"{key}." for place in _WITHOUT_EFFECT.get(name, ()))
-        if unused and not chosen and (name, key) not in _EXCEPT:
+        if has_no_effect(name, word.lstrip("+~").partition("=")[0]):
             raise ConfigError(f"{word} would change nothing, because {name} does not use it; leave it out.")
     for word in typed:
         key, _, value = word.lstrip("+").partition("=")
@@ -85,6 +82,13 @@ def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
     for key in needed:
         if key != "hydra" and key not in cfg:
             raise ConfigError(f"{name} needs {key}; leave out ~{key}.")
+
+
+def has_no_effect(command: str, key: str) -> bool:
+    """Return whether a group or setting is in a command's configuration and not used by it."""
+    places = _WITHOUT_EFFECT.get(command, ())
+    unused = any(f"{key}.".startswith(f"{place.rstrip('.')}.") for place in places)
+    return unused and f"{key}." not in places and (command, key) not in _EXCEPT
 
 
 def check_single(cfg: DictConfig, key: str) -> None:

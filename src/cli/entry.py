@@ -17,7 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cli.checks import check_folders, check_groups, check_types, default_config, leaves
-from cli.command_line import config_folders, rewrite
+from cli.command_line import config_folders, parse, rewrite
+from cli.help import help_text
 from cli.mistakes import explain
 from cli.places import CONFIG_DIR, REPOSITORY, SOURCES
 from cli.process import prepare_process
@@ -48,7 +49,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
     """
 
     def decorate(task: Callable[[DictConfig], object]) -> Callable[[], None]:
-        script = task.__code__.co_filename
+        script, script_module = task.__code__.co_filename, task.__module__
 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> object:
@@ -88,7 +89,11 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                     os.environ["HYDRA_FULL_ERROR"] = full_error
 
         def start(task: Callable[[DictConfig], object]) -> None:
-            sys.argv[1:] = rewrite(hide_secrets(sys.argv[1:]), config_name)
+            words = rewrite(hide_secrets(sys.argv[1:]), config_name)
+            if parse(words).help:
+                summary = (sys.modules[script_module].__doc__ or "").partition(": `")[0]
+                return print(help_text(config_name, f"{summary}.", parse(words).overrides))
+            sys.argv[1:] = words
             find_folder(config_name)
             hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 

@@ -1,0 +1,105 @@
+"""The Python that the documentation shows does what the pages say, and so does the notebook."""
+
+import inspect
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+import soft
+from soft.attention import ATTENTIONS
+from tests.attention import test_registry
+from tests.docs.pages import PAGES, ROOT, blocks
+
+NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+
+
+def run(text: str) -> dict[str, object]:
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(text, "block", "exec"), namespace)
+    return namespace
+
+
+def test_every_page_with_code_is_run_here():
+    shown = {page.name for page in PAGES if blocks(page, "python")}
+    assert shown == {"after_training.md", "own_attention.md", "own_data.md", "python.md"}
+
+
+def test_python(capsys, tmp_path):
+    (block,) = blocks(DOCS / "python.md", "python")
+    run(block.text)
+    assert re.search(r"\{'top1': \d", capsys.readouterr().out)
+    assert (tmp_path / "maps.png").stat().st_size > 10_000
+    assert (tmp_path / "outputs" / "first" / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_own_data():
+    (block,) = blocks(DOCS / "own_data.md", "python")
+    data = run(block.text)["data"]
+    assert isinstance(data, soft.ImageDataModule)
+
+
+def test_after_training(capsys):
+    (block,) = blocks(DOCS / "after_training.md", "python")
+    run(block.text)
+    sizes = [line.split(", ")[-1] for line in capsys.readouterr().out.splitlines()]
+    assert sizes == ["56])", "28])", "14])", "7])"]
+
+
+def test_own_attention(capsys, monkeypatch):
+    """The page's attention passes the tests that it names."""
+    module, entry, use = blocks(DOCS / "own_attention.md", "python")
+    monkeypatch.setattr("soft.attention.ATTENTIONS", ATTENTIONS)
+    monkeypatch.setitem(ATTENTIONS, "elu", None)  # taken out again in the end
+    run("from soft.attention import ATTENTIONS\n" + module.text + entry.text)
+    run(use.text)
+    assert "torch.Size([2, 10])" in capsys.readouterr().out
+    tried = 0
+    for test in vars(test_registry).values():
+        if inspect.isfunction(test) and test.__name__.startswith("test_every"):
+            marks = {mark.args[0]: mark.args[1] for mark in getattr(test, "pytestmark", ())}
+            others = {name: values[0] for name, values in marks.items() if name != "name"}
+            if "name" in marks and set(inspect.signature(test).parameters) == {"name", *others}:
+                test(name="elu", **others)
+                tried += 1
+    test_registry.test_rows_of_the_attention_map_times_v_are_the_output_without_a_local_convolution("elu", (8, 6))
+    assert tried >= 2
+
+
+def test_figures_of_the_method(monkeypatch):
+    method = runpy.run_path(str(DOCS / "method.py"))
+    exact = method["smooth_tokens"]()
+    kernel = method["gaussian_kernel"](exact, exact)[0, 0]
+    error = ((method["approximate"](exact, 8) - kernel).norm() / kernel.norm()).item()
+    assert f"relative error is\n{error:.2f}" in (DOCS / "method.md").read_text()
+    for name in method["FIGURES"]:
+        assert f"method_{name}.png" in (DOCS / "method.md").read_text()
+
+
+def test_notebook(capsys, tmp_path, monkeypatch):
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert "hydra" not in "".join(code).lower()
+    (parameter,) = re.findall(r"^EPOCHS = \d+.*$", "".join(f"{cell}\n" for cell in code), re.MULTILINE)
+    namespace = run("\n".join(cell.replace(parameter, "EPOCHS = 1") for cell in code))
+    assert namespace["fitted"].metrics["val/top1"] > 50
+    assert (tmp_path / "outputs" / "quickstart" / "checkpoints" / "best.ckpt").is_file()
+    assert ".png: " in capsys.readouterr().out
+
+
+def test_the_notebook_was_run_as_it_stands():
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [out for cell in cells for out in cell["outputs"] if out["output_type"] == "error"]
+    assert str(Path(sys.prefix).parent) not in NOTEBOOK.read_text()
