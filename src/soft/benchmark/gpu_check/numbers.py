@@ -3,7 +3,9 @@
 import copy
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import timm
 import torch
@@ -27,14 +29,15 @@ def measure_numbers(check: Check) -> Iterator[Measured]:
     if not (check.source / "tests" / "golden").is_dir():
         yield Measured("golden data", "not here", note="run from a checkout of the project")
         return
-    with _importable(check.source):
-        from tests.golden import MODEL_CASES, golden, image, official_weights, relative_error
-    cases = list(MODEL_CASES)[:1] if check.small else list(MODEL_CASES)
+    data = _import_from(check.source, "tests.golden")
+    cases = list(data.MODEL_CASES)[:1] if check.small else list(data.MODEL_CASES)
     for case in cases:
-        info = MODEL_CASES[case]
+        info = data.MODEL_CASES[case]
         exact = timm.create_model(info["model"]).eval().double()  # float32 would round the weights
-        load_weights(exact, official_weights(info["model"]))
-        images = image(info["image_seed"], (info["batch"], 3, info["resolution"], info["resolution"])).to(check.device)
+        load_weights(exact, data.official_weights(info["model"]))
+        images = data.image(info["image_seed"], (info["batch"], 3, info["resolution"], info["resolution"])).to(
+            check.device
+        )
         for name, (dtype, float32, autocast, limit) in FORMS.items():
             if autocast == torch.float16 and not check.on_gpu:
                 continue
@@ -43,14 +46,14 @@ def measure_numbers(check: Check) -> Iterator[Measured]:
             with torch.no_grad(), torch.autocast(check.device.type, autocast, enabled=autocast is not None):
                 logits = model(images.to(dtype))
             multiply_float32_as("ieee")
-            error = relative_error(logits.cpu(), golden(f"{case}.logits"))
+            error = data.relative_error(logits.cpu(), data.golden(f"{case}.logits"))
             yield Measured(f"logits of {case}, {name}", error, "relative error", maximum=limit)
 
 
-@contextmanager
-def _importable(folder) -> Iterator[None]:
+def _import_from(folder: Path, name: str) -> ModuleType:
+    """Return a module that lies in `folder`, which is not installed."""
     sys.path.insert(0, str(folder))
     try:
-        yield
+        return import_module(name)
     finally:
         sys.path.remove(str(folder))
