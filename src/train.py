@@ -15,6 +15,7 @@ def train(cfg: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
+    from cli.checkpoint_model import check_checkpoint
     from cli.job_name import name_job
     from soft.launch.fit import begin, fit
     from soft.launch.plan import plan_run
@@ -27,23 +28,28 @@ def train(cfg: DictConfig) -> float | None:
     from soft.training.build import build_module
     from soft.training.module import ImageClassifier
 
+    check_checkpoint(cfg)
     recipe = masked(OmegaConf.to_container(cfg, resolve=True))  # for files, loggers and checkpoints
     folder, trainer_name = Path(cfg.output_dir).absolute(), HydraConfig.get().runtime.choices.trainer
     clock = begin(cfg.seed)
 
     # Data, and the model that is built once the data has said how many classes there are
     datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
-    build = partial(build_module, ImageClassifier, recipe, datamodule.augment, datamodule.img_size)
+    build = partial(
+        build_module, ImageClassifier, recipe, datamodule.augment, datamodule.img_size, datamodule=datamodule
+    )
 
     # Plan
     if cfg.preflight:
-        plan, _ = plan_run(recipe, trainer_name, datamodule, build, folder, rehearse=True)
+        warm = partial(build, checkpoint=cfg.checkpoint)
+        plan, _ = plan_run(recipe, trainer_name, datamodule, warm, folder, rehearse=True)
         print_preflight(plan, folder / "preflight.txt", mask_text)
         raise SystemExit(plan.exit_code)
     with start_in(folder, cfg.resume, recipe) as start:
         if start.finished:
             return best_value(read_result(folder))
-        plan, module = plan_run(recipe, trainer_name, datamodule, build, folder)
+        begun = partial(build, checkpoint=None if start.checkpoint else cfg.checkpoint)
+        plan, module = plan_run(recipe, trainer_name, datamodule, begun, folder)
 
         # Loggers, callbacks and trainer
         job, loggers = name_job(folder), instantiate(cfg.logger).values()

@@ -16,7 +16,7 @@ from hydra_plugins.grid import expand, study_grids
 from soft.models.factory import create_from_config
 
 REPOSITORY = SOURCES.parent
-STUDIES = sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.yaml"))
+STUDIES = sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.yaml") if path.stem != "finetune")
 TRAINED = [name for name in STUDIES if name != "sequence_length"]
 
 
@@ -82,6 +82,16 @@ def test_a_study_says_what_it_costs(study):
             head,
         )
         assert int(runs) == len(jobs_of(study, scale))
+
+
+@pytest.mark.parametrize("model", ["soft_pico", "soft_medium", "soft_encoder"])
+def test_fine_tuning_composes_with_every_kind_of_model(model):
+    cfg = compose("experiments=finetune", "checkpoint=x", f"model={model}", "data=cifar10", whole=True)
+    assert cfg.hydra.mode != RunMode.MULTIRUN
+    assert (cfg.data.dataset, cfg.schedule.sched, cfg.schedule.epochs, cfg.ema.decay) == ("cifar10", "cosine", 10, 0)
+    assert (cfg.augment.mixup, cfg.optimizer.layer_decay) == (0, 0.9)
+    typed = compose("experiments=finetune", "checkpoint=x", "augment=paper", "schedule=cosine_300", "optimizer.lr=1")
+    assert (typed.augment.mixup, typed.optimizer.lr) == (0.8, 1)
 
 
 def test_typed_settings_win():

@@ -36,6 +36,18 @@ COMMANDS = {
     "train, ListOps": (["train", "trainer=cpu", "model=soft_encoder", "data=listops_short"], "data.*"),
     "train, Pathfinder": (["train", "trainer=cpu", "model=soft_encoder", "data=pathfinder"], "data.*"),
     "train, the encoder": (["train", "trainer=cpu", "model=soft_encoder", "data=recall"], "model.*"),
+    "train, fine-tuning": (
+        [
+            "train",
+            "trainer=cpu",
+            "experiments=finetune",
+            CHECKPOINT,
+            "data=fake",
+            "data.train_images=8",
+            "data.batch_size=4",
+        ],
+        *("checkpoint", "finetune.*", "loss.*", "optimizer.*"),
+    ),
     "evaluate": (["evaluate", CHECKPOINT, "trainer=cpu"], "*"),
     "evaluate, other data": (["evaluate", CHECKPOINT, "trainer=cpu", "data=fake"], "data.*"),
     "export": (["export", CHECKPOINT], "*"),

@@ -23,20 +23,20 @@ _TYPES = {
 # Settings that take another word beside the type of their default.
 _WORDS = {"trainer.deterministic": ("warn",)}
 # Settings that take one value or a list of several, by the last part of their names.
-_ONE_OR_SEVERAL = frozenset({"checkpoint", "devices", "images", "img_size", "source_size"})
+_ONE_OR_SEVERAL = frozenset({"checkpoint", "class_weights", "devices", "freeze", "images", "img_size", "source_size"})
 
 # Groups and settings that are there for others to refer to, or because a model chooses them for its training. A name
 # with a dot at its end stands for the settings of a group that can itself be chosen.
 _WITHOUT_EFFECT = {
     "benchmark": (
         *("augment", "suggested"),
-        *(f"data.{name}" for name in ("augment", "batch_size", "expected", "num_workers", "root", "split")),
+        *(f"data.{name}" for name in ("augment", "batch_size", "expected", "num_workers", "root", "sampling", "split")),
     ),
-    "evaluate": ("augment", "data.augment", "schedule"),
+    "evaluate": ("augment", "data.augment", "data.sampling", "schedule"),
     "export": ("augment", "data", "schedule", "seed"),
-    "predict": ("augment", "data.augment", "schedule", "seed"),
-    "verify_data": ("augment", "data.augment", "suggested"),
-    "visualize": ("augment", "data.augment", "schedule", "seed"),
+    "predict": ("augment", "data.augment", "data.sampling", "schedule", "seed"),
+    "verify_data": ("augment", "data.augment", "data.sampling", "suggested"),
+    "visualize": ("augment", "data.augment", "data.sampling", "schedule", "seed"),
     "write_shards": ("augment", "data.", "suggested"),
 }
 _FOLDERS = (".dirpath", ".folder", ".save_dir")  # ends of the names of settings that are folders to write to

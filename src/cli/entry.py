@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from cli.checkpoint_model import add_checkpoint_model
 from cli.checks import check_folders, check_groups, check_types, default_config, leaves
 from cli.command_line import config_folders, parse, rewrite
 from cli.help import help_text
@@ -94,6 +95,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                 summary = (sys.modules[script_module].__doc__ or "").partition(": `")[0]
                 return print(help_text(config_name, f"{summary}.", parse(words).overrides))
             sys.argv[1:] = words
+            add_checkpoint_model(config_name)
             find_folder(config_name)
             hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 

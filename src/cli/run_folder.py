@@ -37,11 +37,11 @@ def find_folder(config_name: str) -> None:
         sys.argv.append(f"hydra.run.dir={quote(folder)}")
 
 
-def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration of a command, with no folder to write to."""
+def compose(config_name: str, overrides: Sequence[str], whole: bool = False) -> DictConfig:
+    """Return the configuration of a command, with no folder to write to, and with Hydra's own node if `whole`."""
     words = [word for word in overrides if not word.startswith("hydra") or word.startswith(f"{SEARCH_PATH}=")]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose(config_name, words)
+        cfg = hydra.compose(config_name, words, return_hydra_config=whole)
     GlobalHydra.instance().clear()
     cfg.output_dir = ""
     return cfg

@@ -86,6 +86,28 @@ def test_validation_sees_each_image_once_on_any_number_of_devices(make):
     assert all(torch.equal(labels, alone[rank::7]) for rank, labels in enumerate(ranks))
 
 
+def test_balanced_sampling_and_class_counts(make, tmp_path):
+    write_class_folders(tmp_path)
+    for path in sorted((tmp_path / "train" / "n01440764").iterdir())[1:]:
+        path.unlink()
+    own = dict(dataset="imagenet", num_classes=None, batch_size=7, seed=0)
+    shuffled, drawn = (ready(make(root=tmp_path, sampling=name, **own)) for name in ("shuffled", "balanced"))
+    assert shuffled.class_counts == drawn.class_counts == [1, 6]
+    rare = [sum(int((labels == 0).sum()) for _, labels in batches(data, 0)) for data in (shuffled, drawn)]
+    assert rare[0] == 1 < rare[1]
+    images = torch.cat([images[labels == 0] for images, labels in batches(drawn, 0)])
+    assert len(images.flatten(1).unique(dim=0)) == len(images)  # each repetition is augmented in its own way
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fake"])
+def test_class_counts_are_those_of_the_training_images(make, dataset):
+    options = {"train_images": 25, "val_images": 3, "num_classes": 4} if dataset == "fake" else {}
+    data = ready(make(dataset=dataset, **options))
+    labels = [label for _, label in data.sets.train]
+    assert data.class_counts == [labels.count(label) for label in range(data.num_classes)]
+    assert data.shares is None
+
+
 class Precision(LightningModule):
     """Remembers what type its batches have."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from soft.data.sampling import EpochSampler, EvalSampler, seed_generators
+from soft.data.sampling import EpochSampler, EvalSampler, balanced_shares, count_repetitions, seed_generators
 
 SIZE, GLOBAL_BATCH, SEED = 103, 24, 5
 
@@ -75,6 +75,46 @@ def test_start_leaves_out_what_was_done_in_that_epoch_only():
 def test_a_split_that_does_not_work_out_is_refused():
     with pytest.raises(ValueError, match="do not divide 24"):
         EpochSampler(SIZE, SEED, GLOBAL_BATCH, per_device_batch=7, num_replicas=2)
+
+
+# A tenth of the images are of class 0, and none of class 2.
+LABELS = np.where(np.arange(SIZE) % 10 == 0, 0, np.where(np.arange(SIZE) % 2, 1, 3))
+
+
+def balanced(world: int, per_device: int, rank: int = 0, epoch: int = 0, start=(0, 0)) -> list[tuple[int, ...]]:
+    sampler = EpochSampler(SIZE, SEED, GLOBAL_BATCH, per_device, world, rank, start, balanced_shares(LABELS))
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_balanced_draws_have_every_class_equally_often():
+    drawn = [LABELS[entry[1]] for epoch in range(40) for entry in balanced(1, 24, epoch=epoch)]
+    shares = np.bincount(drawn) / len(drawn)
+    assert shares[2] == 0
+    assert shares[[0, 1, 3]] == pytest.approx(1 / 3, abs=0.03)  # four deviations
+
+
+@pytest.mark.parametrize(("world", "accumulated"), [(1, 4), (2, 1), (3, 2)])
+def test_balanced_draws_are_the_same_in_every_layout(world, accumulated):
+    alone = balanced(1, 24, epoch=1)
+    share = GLOBAL_BATCH // (world * accumulated)
+    ranks = [balanced(world, share, rank, epoch=1) for rank in range(world)]
+    assert flat(drawn[start : start + share] for start in range(0, len(ranks[0]), share) for drawn in ranks) == alone
+    assert {entry[0] for entry in alone} == {1}
+
+
+def test_balanced_draws_go_on_where_they_stopped():
+    assert balanced(2, 12, rank=1, epoch=2, start=(2, 3)) == balanced(2, 12, rank=1, epoch=2)[3 * 12 :]
+    assert balanced(2, 12, epoch=3, start=(2, 3)) == balanced(2, 12, epoch=3)
+    assert balanced(2, 12, epoch=3) != balanced(2, 12, epoch=2)
+
+
+def test_a_repeated_image_is_another_draw():
+    drawn = balanced(1, 24)
+    assert len(set(drawn)) == len(drawn)
+    assert len({entry[1] for entry in drawn}) < len(drawn)
+    assert {len(entry) for entry in drawn} == {2, 3}
+    assert count_repetitions(np.array([7, 3, 7, 7, 3])).tolist() == [0, 0, 1, 2, 1]
 
 
 @pytest.mark.parametrize(("size", "world"), [(10, 1), (10, 4), (7, 3), (2, 3)])

@@ -13,7 +13,7 @@ import webdataset
 from soft.data.bad_images import UnreadableImageError
 from soft.data.datamodule import ImageDataModule
 from soft.data.image_folder import imagenet
-from soft.data.image_sets import ImageSets
+from soft.data.image_sets import ImageSets, labels_of
 from soft.data.shard_writer import plan_shards, write_shards
 from soft.data.shards import imagenet_shards
 from soft.errors import SettingError
@@ -47,6 +47,7 @@ def assert_same(found: ImageSets, expected: ImageSets) -> None:
     for split in ("train", "val"):
         images, others = getattr(found, split), getattr(expected, split)
         assert len(images) == len(others) > 0
+        assert labels_of(images).tolist() == [label for _, label in others]
         for i in range(len(images)):
             assert images[i][1] == others[i][1]
             assert np.array_equal(images[i][0], others[i][0])

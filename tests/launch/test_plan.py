@@ -25,9 +25,8 @@ class Recipe:
     def __init__(self, *overrides: str):
         self.recipe = OmegaConf.to_container(compose(*overrides, "output_dir=x"), resolve=True)
         self.datamodule = instantiate(self.recipe["data"])
-        self.build = partial(
-            build_module, ImageClassifier, self.recipe, self.datamodule.augment, self.datamodule.img_size
-        )
+        data = self.datamodule
+        self.build = partial(build_module, ImageClassifier, self.recipe, data.augment, data.img_size, datamodule=data)
 
     def rehearse(self, folder: Path) -> planning.Plan:
         plan, _ = planning.plan_run(self.recipe, "chosen", self.datamodule, self.build, folder, rehearse=True)

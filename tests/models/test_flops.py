@@ -40,3 +40,11 @@ def test_the_model_stays_as_it_was():
     count_macs(model, IMAGE)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_every_module_keeps_its_mode():
+    model = timm.create_model("soft_pico").train()
+    model.stem.eval()
+    modes = [module.training for module in model.modules()]
+    count_macs(model, (3, 32, 32))
+    assert [module.training for module in model.modules()] == modes

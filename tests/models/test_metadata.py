@@ -10,6 +10,7 @@ from PIL import Image
 from soft.data.batches import normalise
 from soft.data.transforms import EvalTransform
 from soft.errors import SettingError
+from soft.export.timm_folder import export_timm
 from soft.models.factory import create_from_checkpoint
 from soft.models.metadata import KEY, Metadata, attach_metadata, read_metadata
 
@@ -122,6 +123,22 @@ def test_timms_transform_is_that_of_our_validation(size):
     assert theirs.shape == ours.shape
     # Within two grey levels of 255: Pillow resizes the one and PyTorch the other.
     assert ((theirs - ours).abs() * torch.tensor(FACTS.std).view(3, 1, 1)).max() < 2.01 / 255
+
+
+def test_a_folder_that_timm_wrote_says_the_same(tmp_path):
+    model = create_from_checkpoint(write(tmp_path / "w.ckpt", **{KEY: FACTS.to_dict()})).eval()
+    export_timm(model, tmp_path / "timm", FACTS.img_size)
+    found = read_metadata(tmp_path / "timm")
+    assert found == read_metadata(tmp_path / "timm" / "model.safetensors")
+    assert {"name": "soft_pico", "attention": "soft_norm", "num_landmarks": 4}.items() <= found.model.items()
+    assert not {"img_size", "num_classes"} & set(found.model)
+    for name in ("class_names", "img_size", "mean", "std", "crop_pct", "interpolation"):
+        assert getattr(found, name) == getattr(FACTS, name)
+    again, x = create_from_checkpoint(tmp_path / "timm").eval(), torch.randn(1, 3, 40, 48)
+    assert torch.equal(again(x), model(x))
+    (tmp_path / "timm" / "config.json").write_text("{")
+    with pytest.raises(SettingError, match="holds metadata that cannot be read"):
+        read_metadata(tmp_path / "timm")
 
 
 def test_another_classifier_has_no_class_names(tmp_path):

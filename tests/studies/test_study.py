@@ -10,6 +10,7 @@ from soft.studies.study import Gate, parse_study, read_studies
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPERIMENTS = REPOSITORY / "experiments"
+STUDIES = sorted(path for path in EXPERIMENTS.glob("*.yaml") if path.stem != "finetune")  # a recipe, and no study
 SOFT, NONE = {"model.attention.attention": "soft"}, {"model.attention.attention": "none"}
 SCALES = {"laptop": {"model/attention": ["none", "soft"], "seed": [0, 1]}, "paper": {}}
 
@@ -18,7 +19,7 @@ SCALES = {"laptop": {"model/attention": ["none", "soft"], "seed": [0, 1]}, "pape
 UNVARIED = {"model.attention.inverse": "newton", "model.attention.landmark_gain": 1.0}
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_is_well_formed_at_every_scale(path):
     entries = yaml.safe_load(path.read_text())["study"]
     for scale in entries.get("scales", {"laptop": {}}):
@@ -47,7 +48,7 @@ def test_no_study_is_an_empty_one():
 
 def test_what_varies_is_named_as_in_the_configuration():
     studies = {study.name: study for study in read_studies(EXPERIMENTS)}
-    assert set(studies) == {path.stem for path in EXPERIMENTS.glob("*.yaml")} - {"sequence_length"}
+    assert set(studies) == {path.stem for path in STUDIES} - {"sequence_length"}
     assert studies["landmarks"].varied == ("model.attention.num_landmarks", "model.attention.attention")
     assert studies["landmarks"].numeric == ("model.attention.num_landmarks",)
     assert studies["model_sizes"].varied == ("model.depth", "model.name")

@@ -56,8 +56,9 @@ class TransformedImages(Dataset):
     """A set of images with a transform, indexed by what the samplers of `soft.data.sampling` yield.
 
     An (epoch, index) pair seeds the global generators before the image is loaded and transformed, so that the result
-    is a function of (seed, epoch, index). Without workers this happens in the main process, whose generators stay as
-    the image left them. A plain index, as used for evaluation, seeds nothing.
+    is a function of (seed, epoch, index); a third number tells repetitions of an image apart. Without workers this
+    happens in the main process, whose generators stay as the image left them. A plain index, as used for evaluation,
+    seeds nothing.
 
     If a training image cannot be read, another one is drawn with the same generators and takes its place. Order and
     counts stay the same on any number of devices and workers, and in a resumed run. An evaluation image that cannot be
@@ -88,12 +89,11 @@ class TransformedImages(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, drawn: int | tuple[int, int]) -> Sample:
+    def __getitem__(self, drawn: int | tuple[int, ...]) -> Sample:
         if not isinstance(drawn, tuple):
             return self._load(drawn)._replace(index=drawn)
-        epoch, index = drawn
-        seed_generators(self.seed, epoch, index)
-        sample = self._load(index)
+        seed_generators(self.seed, *drawn)
+        sample = self._load(drawn[1])
         for _ in range(TRIES):
             if sample.pixels is not None or len(sample.bad) > self.max_bad_images:
                 break

@@ -16,7 +16,7 @@ ENOUGH_ALIKE = 0.95
 def natural_order(names: Iterable[str]) -> list[str]:
     """Return names in alphabetical order, or by their value if all of them are whole numbers."""
     names = list(names)
-    if all(_is_number(name) for name in names):
+    if are_numbers(names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
 
@@ -98,6 +98,24 @@ def match_classes(model_names: Sequence[str] | None, num_classes: int, data_name
     raise SettingError(_difference(model_names, data_names))
 
 
+def places_by_name(model_names: Sequence[str], data_names: Sequence[str]) -> list[int | None]:
+    """Return the model's class of the same name for each class of a data set, None where it has no such class.
+
+    ImageNet's English names count as its WordNet IDs.
+
+    Args:
+        model_names: in the order of the model's outputs.
+        data_names: in the order of the data set's labels.
+    """
+    places = {name: place for place, name in enumerate(_as_wnids(model_names))}
+    return [places.get(name) for name in _as_wnids(data_names)]
+
+
+def are_numbers(names: Collection[str]) -> bool:
+    """Return whether all names are whole numbers, which mean different classes in different data sets."""
+    return all(_is_number(name) for name in names)
+
+
 def unnamed_order(dataset: str, data_names: Sequence[str]) -> list[str]:
     """Return the classes in the order that a checkpoint of ours has which does not name them.
 
@@ -161,10 +179,10 @@ def _match_numbers(model_names: Sequence[str], data_names: Sequence[str]) -> Cla
     """Match the numbers from 0 on with as many names, or return None."""
     numbers = [str(place) for place in range(len(model_names))]
     ours, theirs = _as_values(model_names), _as_values(data_names)
-    if sorted(theirs) == sorted(numbers) and not _are_numbers(ours):
+    if sorted(theirs) == sorted(numbers) and not are_numbers(ours):
         note = "The data set numbers its classes; the numbers are taken for places in the model's list of names."
         return ClassMatch([int(number) for number in theirs], note, list(model_names))
-    if ours == numbers and len(theirs) == len(numbers) and not _are_numbers(theirs):
+    if ours == numbers and len(theirs) == len(numbers) and not are_numbers(theirs):
         note = "The model numbers its classes; the numbers are taken for places in the data set's list of names."
         return ClassMatch(list(range(len(numbers))), note, list(data_names))
     return None
@@ -192,11 +210,7 @@ def _as_wnids(names: Sequence[str]) -> list[str]:
 
 def _as_values(names: Sequence[str]) -> list[str]:
     """Return numbers without leading zeros, and other names as they are."""
-    return [str(int(name)) for name in names] if _are_numbers(names) else list(names)
-
-
-def _are_numbers(names: Collection[str]) -> bool:
-    return all(_is_number(name) for name in names)
+    return [str(int(name)) for name in names] if are_numbers(names) else list(names)
 
 
 def _is_number(name: str) -> bool:

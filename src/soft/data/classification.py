@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from soft.data.augmentation import Augmentation
-from soft.data.image_sets import ImageSets
+from soft.data.image_sets import ImageSets, labels_of
 from soft.data.loading import create_loader, first_batch, share_of_cores
 from soft.data.preprocessing import PREPROCESSING, as_plain
 from soft.data.sampling import EpochSampler, EvalSampler
@@ -129,6 +129,17 @@ class ClassificationDataModule(LightningDataModule):
         return {**plain, "dataset": self.dataset, "class_names": names}
 
     @property
+    def class_counts(self) -> list[int] | None:
+        """Return the training examples of each class; None where they are labelled only when they are made."""
+        labels = labels_of(self.sets.train)
+        return None if labels is None else np.bincount(labels, minlength=self.num_classes).tolist()
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """Return how likely each training example is to be drawn, (N,); None for each one once an epoch."""
+        return None
+
+    @property
     def steps_per_epoch(self) -> int:
         """Return the optimiser steps in one epoch; the examples of an incomplete last step are left out of it."""
         if self.train_size < self.batch_size:
@@ -158,7 +169,7 @@ class ClassificationDataModule(LightningDataModule):
         batch = self.per_device_batch
         start = first_batch(self.trainer, self.steps_per_epoch)  # an epoch without a step is an error here
         sampler = EpochSampler(
-            self.train_size, self.seed, self.batch_size, batch, self._num_replicas, self._rank, start
+            self.train_size, self.seed, self.batch_size, batch, self._num_replicas, self._rank, start, self.shares
         )
         return create_loader(self.training_examples(), sampler, batch, self.loader_workers, self._device_type)
 

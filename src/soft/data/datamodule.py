@@ -11,6 +11,8 @@ from soft.data.batches import TRIES, Batch, TransformedImages, normalise_and_era
 from soft.data.classification import ClassificationDataModule
 from soft.data.datasets import BUILDERS, complete_options, fetch
 from soft.data.facts import facts
+from soft.data.image_sets import labels_of
+from soft.data.sampling import SAMPLINGS, balanced_shares
 from soft.data.transforms import EvalTransform, train_transform
 from soft.errors import SettingError
 from soft.settings import check_choice, check_number, check_numbers, check_whole
@@ -32,6 +34,8 @@ class ImageDataModule(ClassificationDataModule):
         crop_pct: evaluation resizes the short side to img_size / crop_pct and crops the centre.
         interpolation: of that resizing, bilinear or bicubic.
         hflip: probability of mirroring that suits the data, for augmentation recipes to refer to; unused here.
+        sampling: how training images are drawn: `shuffled` (each once an epoch) or `balanced` (with replacement, every
+            class equally often).
         batch_size: images of one optimiser step, over all devices and accumulated batches.
         val_batch_size: images per device.
         num_workers, seed: see `ClassificationDataModule`, which says also how batches are split over devices.
@@ -66,6 +70,7 @@ class ImageDataModule(ClassificationDataModule):
         crop_pct: float | None = None,
         interpolation: str = "bicubic",
         hflip: float | None = None,
+        sampling: str = "shuffled",
         batch_size: int = 64,
         val_batch_size: int = 256,
         num_workers: int | None = None,
@@ -84,6 +89,7 @@ class ImageDataModule(ClassificationDataModule):
         check_number("`data.crop_pct`", chosen["crop_pct"], low=0.01, high=1)
         check_choice("`data.interpolation`", interpolation, INTERPOLATIONS)
         check_number("`data.hflip`", chosen["hflip"], low=0, high=1)
+        check_choice("`data.sampling`", sampling, SAMPLINGS)
         check_whole("`data.max_bad_images`", max_bad_images, least=0)
         if chosen["num_classes"] is not None:
             check_whole("`data.num_classes`", chosen["num_classes"], least=1)
@@ -94,6 +100,7 @@ class ImageDataModule(ClassificationDataModule):
         self.crop_pct = chosen["crop_pct"]
         self.interpolation = interpolation
         self.hflip = chosen["hflip"]
+        self.sampling = sampling
         self.bad_images = BadImages(max_bad_images)
         self.options = complete_options(dataset, {"root": root, **options}, self.num_classes, self.img_size)
 
@@ -134,6 +141,10 @@ class ImageDataModule(ClassificationDataModule):
 
     def _has_read(self, stage: str | None) -> bool:
         return self.sets is not None and (self.sets.train is not None or not _trains(stage))
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        return balanced_shares(labels_of(self.sets.train)) if self.sampling == "balanced" else None
 
     def training_examples(self) -> TransformedImages:
         """Return the augmented training images."""

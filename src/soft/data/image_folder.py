@@ -34,6 +34,11 @@ class ClassFolders(ImageFolder):
         self._start = len(os.path.join(folder, ""))
         super().__init__(folder, loader=open_image, is_valid_file=self._is_image, allow_empty=True)
 
+    @property
+    def labels(self) -> list[int]:
+        """Return the label of each image."""
+        return self.targets
+
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         """Return the names of the classes and the label of each, for torchvision."""
         return self.class_names, {name: label for label, name in enumerate(self.class_names)}

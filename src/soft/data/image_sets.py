@@ -31,6 +31,12 @@ def image_name(images: Dataset, index: int) -> str:
     return str(samples[index][0]) if samples else str(index)
 
 
+def labels_of(images: Dataset) -> np.ndarray | None:
+    """Return the labels (N,) of all images, from 0; None where images are labelled only when they are made."""
+    labels = getattr(images, "labels", None)
+    return None if labels is None else np.asarray(labels, np.int64)
+
+
 class ArrayImages(Dataset):
     """Images held in memory as bytes: `images` (N, H, W) or (N, H, W, 3), uint8; `labels` (N,), integers."""
 
@@ -60,6 +66,11 @@ class NoiseImages(Dataset):
         self.shape = (*height_width, 3)
         self.classes = classes
         self.stream = stream
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the labels (N,)."""
+        return np.arange(self.size) % self.classes
 
     def __len__(self) -> int:
         return self.size

@@ -30,7 +30,10 @@ def seed_generators(*entropy: int) -> None:
         torch.cuda.manual_seed_all(torch_seed)
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+SAMPLINGS = ("shuffled", "balanced")
+
+
+class EpochSampler(Sampler[tuple[int, ...]]):
     """Sampler of one rank's share of each epoch's random order, as (epoch, index) pairs.
 
     Optimiser step t of an epoch uses the images order[t·G : (t+1)·G], where G is the global batch. Inside a step,
@@ -46,6 +49,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: the rank of this process, from 0.
         start: where the first pass begins if a run is resumed: (epoch, micro-batches of it already done). `len` stays
             that of a whole epoch, because Lightning counts in whole epochs.
+        shares: (size,), how likely each image is to be drawn, with replacement; None for each image once an epoch. The
+            n-th repetition of an image is drawn as (epoch, index, n), so that each is augmented in its own way.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         num_replicas: int = 1,
         rank: int = 0,
         start: tuple[int, int] = (0, 0),
+        shares: np.ndarray | None = None,
     ):
         if global_batch % (per_device_batch * num_replicas):
             raise ValueError(f"{num_replicas} ranks x {per_device_batch} images do not divide {global_batch}")
@@ -67,6 +73,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.num_replicas = num_replicas
         self.rank = rank
         self.start = start
+        self.shares = shares
         self.epoch = start[0]
 
     def set_epoch(self, epoch: int) -> None:
@@ -77,13 +84,36 @@ class EpochSampler(Sampler[tuple[int, int]]):
         steps = self.size // self.global_batch
         return steps * self.global_batch // self.num_replicas
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        epoch = self.epoch
+        generator = np.random.default_rng((self.seed, epoch))
+        if self.shares is None:
+            return ((epoch, index) for index in self._mine(generator.permutation(self.size)))
+        drawn = generator.choice(self.size, self.size, p=self.shares / self.shares.sum())
+        pairs = zip(self._mine(drawn), self._mine(count_repetitions(drawn)), strict=True)
+        return ((epoch, index, n) if n else (epoch, index) for index, n in pairs)
+
+    def _mine(self, order: np.ndarray) -> list[int]:
+        """Return this rank's share of what is left of an epoch."""
         whole_steps = order[: len(self) * self.num_replicas]
         mine = whole_steps.reshape(-1, self.num_replicas, self.per_device_batch)[:, self.rank]
-        epoch, (start_epoch, done) = self.epoch, self.start
-        todo = mine[done:] if epoch == start_epoch else mine
-        return ((epoch, index) for index in todo.ravel().tolist())
+        start_epoch, done = self.start
+        return (mine[done:] if self.epoch == start_epoch else mine).ravel().tolist()
+
+
+def count_repetitions(values: np.ndarray) -> np.ndarray:
+    """Return how often each entry's value has come before it, (N,) -> (N,): [7, 3, 7, 7] -> [0, 0, 1, 2]."""
+    by_value = np.argsort(values, kind="stable")
+    ordered = values[by_value]
+    first = np.searchsorted(ordered, ordered)
+    repetitions = np.empty_like(by_value)
+    repetitions[by_value] = np.arange(len(values)) - first
+    return repetitions
+
+
+def balanced_shares(labels: np.ndarray) -> np.ndarray:
+    """Return (N,) shares with which every class that has images is drawn equally often, given labels (N,) from 0."""
+    return 1 / np.bincount(labels)[labels]
 
 
 class EvalSampler(Sampler[int]):

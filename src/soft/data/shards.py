@@ -12,6 +12,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -45,6 +46,11 @@ class ShardImages(Dataset):
     def __init__(self, shards: list[Path], index: ShardIndex):
         self.shards = [str(shard) for shard in shards]
         self.index = index
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the labels (N,)."""
+        return self.index.label
 
     def __len__(self) -> int:
         return len(self.index)

@@ -140,11 +140,11 @@ def estimate_memory(
     def autocast():
         return torch.autocast("cpu", _AUTOCASTS[precision]) if mixed else nullcontext()
 
-    parts = (module.model, module.ema, module.configure_optimizers()["optimizer"])
-    tensors = [t for part in parts[:2] if part is not None for t in (*part.parameters(), *part.buffers())]
+    parts = (module.model, module.ema, module.train_loss, module.configure_optimizers()["optimizer"])
+    tensors = [t for part in parts[:3] if part is not None for t in (*part.parameters(), *part.buffers())]
     with unreal, live:
         copies = {id(tensor): _empty_like(tensor, dtype, device) for tensor in tensors}
-    model, ema, optimizer = copy.deepcopy(parts, copies)
+    model, ema, train_loss, optimizer = copy.deepcopy(parts, copies)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     with ExitStack() as modes:
@@ -163,7 +163,7 @@ def estimate_memory(
             if module.mixup is not None:
                 images, targets = module.mixup(images, targets)
             with autocast():
-                loss = module.train_loss(model(images), targets)
+                loss = train_loss(model(images), targets)
             if number == 0:
                 optimizer.zero_grad()  # Lightning keeps the last step's gradients until here
             loss.backward()

@@ -156,7 +156,11 @@ def plan_run(
         num_classes=classes,
         train_images=train,
         val_images=val,
-        notes=[*getattr(datamodule, "notes", []), *([length.note] if length and length.note else [])],
+        notes=[
+            *getattr(datamodule, "notes", []),
+            *getattr(module, "notes", []),
+            *filter(None, [length and length.note]),
+        ],
         hardware=hardware,
         trainer=trainer_name,
         precision=settings["precision"],

@@ -16,6 +16,7 @@ from soft.models.resizing import resize_to_model
 log = logging.getLogger(__name__)
 
 FILE_TYPES = (".ckpt", ".pth", ".pth.tar", ".pt", ".safetensors")
+TIMM_WEIGHTS = "model.safetensors"  # in a folder that timm wrote, beside config.json
 
 
 def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
@@ -25,7 +26,8 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
 
     Args:
         path: a file that holds a state dict, bare or under `state_dict_ema`, `state_dict` or `model`; `to_soft_keys`
-            says which key names and prefixes it may have.
+            says which key names and prefixes it may have. Of a folder, its model.safetensors is read, which timm
+            writes there.
         weights: `ema` for the moving average where there is one, else `raw`.
 
     Raises:
@@ -34,6 +36,8 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
     if not str(path):
         raise SettingError("The path of the checkpoint is empty.")
     path = Path(path).expanduser()
+    if not path.is_file() and (path / TIMM_WEIGHTS).is_file():
+        path = path / TIMM_WEIGHTS
     if not path.is_file():
         raise SettingError(f"There is no checkpoint file {path}{_about_folder(path)}")
     if zipfile.is_zipfile(path) and (damage := find_damage(path)):
@@ -122,7 +126,20 @@ def fit_to_model(
     strict: bool = True,
     img_size: int | tuple[int, int] | None = None,
 ) -> dict[str, Tensor]:
-    """Return a state dict in our key names whose keys and shapes are the model's, resized where it has to be.
+    """Return what `fit_weights` does, with a warning in the log if something was resized."""
+    fitted, resized = fit_weights(state_dict, model, strict, img_size)
+    if resized:
+        log.warning("The weights were resized to fit the model: %s.", resized)
+    return fitted
+
+
+def fit_weights(
+    state_dict: Mapping[str, Tensor],
+    model: nn.Module,
+    strict: bool = True,
+    img_size: int | tuple[int, int] | None = None,
+) -> tuple[dict[str, Tensor], str]:
+    """Return a state dict whose keys and shapes are the model's, and what was resized as part of a sentence.
 
     Args:
         state_dict: weights in any form that `to_soft_keys` reads.
@@ -140,9 +157,7 @@ def fit_to_model(
     misshaped = [key for key, value in ours.items() if key in wanted and value.shape != wanted[key].shape]
     problems = missing + unknown + misshaped
     if not problems:
-        if resized:
-            log.warning("The weights were resized to fit the model: %s.", resized)
-        return ours
+        return ours, resized
     if all(key.startswith("head.") for key in problems):
         theirs, own = (len(weights.get("head.weight", ())) for weights in (ours, wanted))
         raise SettingError(

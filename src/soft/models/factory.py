@@ -106,6 +106,34 @@ def create_from_checkpoint(
     return _create(state_dict, metadata, config, num_classes, img_size, reset_head)
 
 
+def find_config(path: str | Path) -> dict[str, object]:
+    """Return the configuration of the model that a file holds, in the form of `regroup`.
+
+    Where the file does not say it, shapes and the file's name do, see `soft.models.recognition`.
+
+    Args:
+        path: as for `read_weights`.
+
+    Raises:
+        SettingError: the file cannot be read, or its model is not known.
+    """
+    metadata = read_metadata(path)
+    if metadata and metadata.model:
+        return regroup(metadata.model)
+    weights = read_weights(path)
+    config = recognise(weights, Path(path))
+    sizes = find_sizes(weights, config)
+    return regroup({**config, **{key: value for key, value in sizes.items() if key != "img_size"}})
+
+
+def regroup(config: Mapping[str, object]) -> dict[str, object]:
+    """Return a configuration as conf/model has it: name, `attention` with the attention's options, other arguments."""
+    options, of_attention = _options(config), {"attention", *_attention_options()}
+    attention = {key: value for key, value in options.items() if key in of_attention}
+    others = {key: value for key, value in options.items() if key not in of_attention}
+    return {"name": config["name"], "attention": attention, **others}
+
+
 def option_differences(config: Mapping[str, object], options: Mapping[str, object]) -> list[str]:
     """Return a phrase for each option of the attention that is not what `config` says.
 
@@ -157,8 +185,7 @@ def load_model(
         config = {"name": name} if name else recognise(state_dict, Path(path))
     recorded = _options(config)
     if options.get("attention") not in (None, recorded.get("attention")):
-        of_attention = {option for attention in ATTENTIONS for option in attention_options(attention)}
-        recorded = {key: value for key, value in recorded.items() if key not in of_attention}
+        recorded = {key: value for key, value in recorded.items() if key not in _attention_options()}
     config = {"name": config["name"], **recorded, **options}
     if metadata is None and img_size is None:
         sizes = find_sizes(state_dict, config)
@@ -196,8 +223,15 @@ def _options(config: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in config.items() if key not in _NOT_ARGUMENTS} | dict(named)
 
 
+def _attention_options() -> set[str]:
+    return {option for attention in ATTENTIONS for option in attention_options(attention)}
+
+
 def _check_options(prefix: str, options: Mapping[str, object]) -> None:
     """Refuse arguments of timm's: a configuration may come with a checkpoint, and names no files to load."""
     for_timm = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
     if refused := sorted(for_timm.intersection(options) | {key for key in options if key.startswith("pretrained")}):
-        raise SettingError(f"{prefix}{refused[0]} is not a setting of a SOFT model, but an argument of timm's own.")
+        hint = " Weights to begin with are named by checkpoint=PATH." if prefix else ""
+        raise SettingError(
+            f"{prefix}{refused[0]} is not a setting of a SOFT model, but an argument of timm's own.{hint}"
+        )

@@ -18,14 +18,15 @@ def count_macs(model: nn.Module, image: tuple[int, int, int]) -> int:
         image: (channels, height, width).
     """
     meta = {name: tensor.to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
-    training = model.training
+    modes = {module: module.training for module in model.modules()}  # frozen parts are in evaluation mode
     model.eval()
     try:
         return _count(model, meta, image)
     except Exception:  # a module that reads values can raise anything on tensors without them
         return _count(model, {}, image)
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ A model carries the same in timm's form: in `pretrained_cfg` (`label_names`, `in
 `interpolation`), so that `timm.data.resolve_model_data_config(model)` gives the preprocessing of its training.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from timm.layers import to_2tuple
 from torch import nn
 
 from soft.errors import SettingError
-from soft.models.checkpoints import read_entry
+from soft.models.checkpoints import TIMM_WEIGHTS, read_entry
 
 KEY = "metadata"  # in a checkpoint, beside `state_dict`
 
@@ -51,13 +52,15 @@ class Metadata:
 
 
 def read_metadata(path: str | Path) -> Metadata | None:
-    """Return what a checkpoint of ours says beside its weights; None for any other file.
+    """Return what a checkpoint of ours, or a folder that timm wrote, says beside its weights; None for any other file.
 
     Raises:
         SettingError: what the file says is malformed.
     """
     facts, recipe = read_entry(path, KEY), read_entry(path, "recipe")
     try:
+        if (folder := _timm_folder(Path(path).expanduser())) is not None:
+            return _read_timm_config(folder)
         if facts is not None:
             return metadata_of(facts, "checkpoint")
         if recipe is not None:
@@ -65,6 +68,21 @@ def read_metadata(path: str | Path) -> Metadata | None:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingError(f"{path} holds metadata that cannot be read ({type(error).__name__}: {error}).") from error
     return None
+
+
+def _timm_folder(path: Path) -> Path | None:
+    """Return the folder that timm wrote, given itself or its model.safetensors; None for any other path."""
+    folder = path.parent if path.name == TIMM_WEIGHTS else path
+    return folder if (folder / TIMM_WEIGHTS).is_file() and (folder / "config.json").is_file() else None
+
+
+def _read_timm_config(folder: Path) -> Metadata:
+    config = json.loads((folder / "config.json").read_text())
+    arguments, facts = config.get("model_args", {}), config["pretrained_cfg"]
+    own = {key: value for key, value in arguments.items() if key not in ("num_classes", "img_size")}
+    names = config.get("label_names") or facts.get("label_names")
+    model = {"name": config["architecture"], **own}
+    return metadata_of({**facts, "model": model, "img_size": facts["input_size"][1:], "class_names": names})
 
 
 def published_metadata(model: nn.Module) -> Metadata | None:

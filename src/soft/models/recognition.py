@@ -46,7 +46,10 @@ def recognise(weights: Mapping[str, Tensor], path: Path) -> dict[str, object]:
         return {"name": names[0]}
     named = [name for name in names if name in re.sub(r"\W", "_", path.name.lower())]
     if len(named) != 1:
-        raise SettingError(f"{path} has the shapes of {' and '.join(names)}; say which with name={names[0]!r}.")
+        raise SettingError(
+            f"{path} has the shapes of {' and '.join(names)}; say which with name={names[0]!r} (for a command, "
+            f"model={names[0]})."
+        )
     log.warning("%s does not say which model it holds; it was taken for %s by its shapes and its name.", path, named[0])
     return {"name": named[0]}
 

@@ -4,11 +4,19 @@ from collections.abc import Iterable, Iterator, Mapping
 
 # Raise this when conf/ gains or loses a setting. Runs that were recorded under a lower number are compared by the
 # settings that both sides have.
-FORMAT = 4
+FORMAT = 5
 # What runs did before these settings existed.
 _BEFORE = {
-    "model.attention.landmark_gain": 1.0,
+    "checkpoint": None,
+    "data.sampling": "shuffled",
+    "finetune.freeze": [],
+    "finetune.freeze_batchnorm": False,
+    "finetune.new_head": False,
+    "loss.class_weights": "none",
+    "loss.name": "cross_entropy",
     "model.attention.global_scale": None,
+    "model.attention.landmark_gain": 1.0,
+    "optimizer.layer_decay_min_scale": 0.0,
     "trainer.float32": "ieee",  # GPUs rounded in convolutions, but not one run on a GPU was recorded
 }
 

@@ -122,7 +122,9 @@ def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> 
         return Start(f"Goes on in {from_here(folder)} from the start: it has no checkpoint yet.")
     position = position_of(checkpoint)
     make_last(checkpoint, folder)
-    note = f"Goes on in {from_here(folder)} from {position}, with {checkpoint.name}. {_explain_machine(recipe, mark)}"
+    begun = "" if recipe.get("checkpoint") is None else "The weights it began with (checkpoint) are not loaded again. "
+    note = f"Goes on in {from_here(folder)} from {position}, with {checkpoint.name}. "
+    note += begun + _explain_machine(recipe, mark)
     return Start(note.rstrip(), folder / "checkpoints" / CHECKPOINTS[0], position)
 
 
@@ -141,7 +143,16 @@ def _explain_machine(recipe: Mapping[str, object], mark: Mapping[str, object]) -
 
 
 def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -> Start:
-    """Return the start of a new run in `folder`, from the checkpoint of another one, whose metrics it takes over."""
+    """Return the start of a new run in `folder`, from the checkpoint of another one, whose metrics it takes over.
+
+    Raises:
+        SettingError: there is nothing to go on from, or the recipe begins with other weights.
+    """
+    if (weights := recipe.get("checkpoint")) is not None:
+        raise SettingError(
+            f"checkpoint={weights} begins a new training with these weights, and resume={from_here(source)} goes on "
+            "with another training; leave one of them out."
+        )
     checkpoint = source if source.is_file() else newest_checkpoint(source)
     if checkpoint is None:
         raise SettingError(f"There is no checkpoint below {as_typed('resume', source)}.")
@@ -205,8 +216,8 @@ def position_of(checkpoint: Path) -> Position:
         return read_position(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["position"])
     except Exception as error:  # an archive of something else can hold anything
         raise SettingError(
-            f"{from_here(checkpoint)} holds no training to go on with; it may be a file of weights, which "
-            "src/evaluate.py takes."
+            f"{from_here(checkpoint)} holds no training to go on with; if it is a file of weights, "
+            f"{as_typed('checkpoint', checkpoint)} begins a new training with them."
         ) from error
 
 

@@ -96,8 +96,8 @@ def read_studies(folder: Path, name: str | None = None) -> list[Study]:
     Raises:
         SettingError: none has that name.
     """
-    found = [yaml.safe_load(path.read_text())["study"] for path in sorted(folder.glob("*.yaml"))]
-    studies = [parse_study(entries) for entries in found if "command" not in entries]
+    found = [yaml.safe_load(path.read_text()).get("study") for path in sorted(folder.glob("*.yaml"))]
+    studies = [parse_study(entries) for entries in found if entries and "command" not in entries]
     chosen = [study for study in studies if name in (None, study.name)]
     if not chosen:
         raise SettingError(f"study={name} trains nothing; it is one of {', '.join(study.name for study in studies)}.")

@@ -12,8 +12,11 @@ from soft.data.classes import check_order, unnamed_order
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.models.factory import create_from_config, describe_model
+from soft.models.freezing import freeze
 from soft.models.metadata import KEY, Metadata
 from soft.training.length import Length
+from soft.training.loss import build_loss, find_class_weights
+from soft.training.warm_start import warm_start
 
 _METADATA = ("dataset", "class_names", "img_size", "mean", "std", "crop_pct", "interpolation")
 
@@ -26,25 +29,43 @@ def build_module(
     num_classes: int,
     layout: BatchLayout,
     length: Length | None,
+    datamodule: LightningDataModule | None = None,
+    checkpoint: str | None = None,
 ) -> LightningModule:
     """Return the module that a recipe trains.
 
     Args:
         module_class: `ImageClassifier`, or a class that takes the same arguments.
-        recipe: the resolved configuration, in plain containers: its groups `model`, `optimizer`, `schedule`, `ema` and
-            `trainer`, its `seed` and `max_nonfinite_steps`.
+        recipe: the resolved configuration, in plain containers: its groups `model`, `finetune`, `loss`, `optimizer`,
+            `schedule`, `ema` and `trainer`, its `seed` and `max_nonfinite_steps`.
         augment: what happens to training images.
         img_size: pixels, or (height, width).
         layout: how the global batch lies over devices and accumulated passes.
         length: of the training; None where it is not known, because the data is not here.
+        datamodule: the data, which names and counts the classes; None for a module that is not going to be trained.
+        checkpoint: weights to begin with, see `soft.training.warm_start`; None for random ones. Needs `datamodule`.
     """
     # Older recipes keep values for other groups in these.
     optimizer, schedule = (
         {key: value for key, value in recipe[group].items() if key != "recipe"} for group in ("optimizer", "schedule")
     )
     ema, trainer = recipe["ema"], recipe["trainer"]
-    return module_class(
-        create_from_config(recipe["model"], num_classes, img_size),
+    model, train_loss, notes = create_from_config(recipe["model"], num_classes, img_size), None, []
+    if datamodule is not None:
+        finetune, loss = recipe["finetune"], recipe["loss"]
+        if recipe["checkpoint"] is None and any(finetune.values()):
+            name, value = next((name, value) for name, value in finetune.items() if value)
+            raise SettingError(f"finetune.{name}={value} is for trained weights; name them with checkpoint=PATH.")
+        if checkpoint is not None:
+            names = getattr(datamodule, "class_names", None)
+            notes.append(warm_start(model, checkpoint, names, datamodule.dataset, finetune["new_head"]))
+        notes.append(freeze(model, finetune["freeze"], finetune["freeze_batchnorm"]))
+        # A preflight may be without the data.
+        counts = [1] * num_classes if datamodule.sets is None else datamodule.class_counts
+        weights = find_class_weights(loss["class_weights"], num_classes, counts)
+        train_loss = build_loss(augment, loss["name"], weights)
+    module = module_class(
+        model,
         augment,
         optimizer,
         schedule,
@@ -60,7 +81,10 @@ def build_module(
         compile=trainer["compile"],
         channels_last=trainer["channels_last"],
         steps=length.steps if length else None,
+        train_loss=train_loss,
     )
+    module.notes = [note for note in notes if note]
+    return module
 
 
 def load_module(module_class: type[LightningModule], path: str | Path) -> LightningModule:

@@ -12,6 +12,7 @@ from soft.data.sampling import seed_generators
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.models import metadata
+from soft.models.freezing import rest_frozen
 from soft.runs.position import Position, current_position, describe_position, loop_state, read_position
 from soft.runs.resume import check_weights
 from soft.training.build import check_classes, describe_weights, load_module
@@ -52,6 +53,7 @@ class ImageClassifier(ImageEvaluator):
             that it gives what an evaluation of the checkpoint gives.
         steps: optimiser steps of the training, to which the schedule is fitted; None for those of its epochs.
         channels_last: store convolution weights channels-last in memory, so that convolutions compute in that layout.
+        train_loss: loss of training; None for `build_loss(augment)`.
     """
 
     def __init__(
@@ -72,11 +74,13 @@ class ImageClassifier(ImageEvaluator):
         compile: bool | str | None = None,
         channels_last: bool = False,
         steps: int | None = None,
+        train_loss: nn.Module | None = None,
     ):
         super().__init__(model.to(memory_format=torch.channels_last) if channels_last else model)
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
             raise SettingError(f"ema.decay={ema_decay!r} has to be a number from 0 (off) up to, but not including, 1.")
         self.model.train()  # a loaded model is in evaluation mode, and Lightning leaves modes as they are
+        rest_frozen(self.model)
         self.seed = seed
         self.layout = layout
         self.steps_per_epoch = steps_per_epoch
@@ -91,7 +95,7 @@ class ImageClassifier(ImageEvaluator):
         self._schedule_per_epoch = bool(schedule.get("per_epoch"))
 
         self.mixup = build_mixup(augment, layout, model.num_classes)
-        self.train_loss = build_loss(augment)
+        self.train_loss = train_loss or build_loss(augment)
 
         # The average is a submodule: Lightning saves, moves and restores both sets of weights, and none is swapped.
         self.ema = None
@@ -175,8 +179,9 @@ class ImageClassifier(ImageEvaluator):
         # neither loggers nor the progress bar wait again.
         host_norm, host_loss = torch.stack([norm, mean_over_ranks(self._last_loss)]).cpu().unbind()
         self._finite = bool(host_norm.isfinite())  # every rank finds the same
-        skipped, lr = self.guard.skipped + (not self._finite), self._optimizer.param_groups[0]["lr"]
-        numbers = {"lr": torch.tensor(lr), "grad_norm": host_norm, "skipped_steps": torch.tensor(float(skipped))}
+        lr = max(group["lr"] for group in self._optimizer.param_groups)  # the classifier's, with layer_decay
+        skipped = torch.tensor(float(self.guard.skipped + (not self._finite)))
+        numbers = {"lr": torch.tensor(lr), "grad_norm": host_norm, "skipped_steps": skipped}
         self.log_dict({"train/loss": host_loss, **numbers}, on_step=True)
         if self._finite and gradient_clip_val:
             nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)

@@ -41,6 +41,7 @@ def build_optimizer(
             check_number(f"optimizer.{key}", options[key], low=0)
     if options.get("layer_decay") is not None:
         check_number("optimizer.layer_decay", options["layer_decay"], low=MIN_LR, high=1)
+    check_number("optimizer.layer_decay_min_scale", options.get("layer_decay_min_scale", 0), low=0, high=1)
     if options.get("betas") is not None:
         _check_betas(options["betas"])
     if opt not in list_optimizers():
