@@ -4,6 +4,8 @@ import pytest
 
 # As src/entrypoint.py does, and before torch is loaded: tests share their cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+# Triton decides when it is imported, which timm does, whether its kernels are compiled or interpreted on the CPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a core
 

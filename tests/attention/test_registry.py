@@ -186,7 +186,7 @@ def test_an_unknown_option_lists_the_known_ones_and_is_a_type_error_too():
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
-        ("soft", "landmark_gains", r"landmark_gain, global_scale\. Did you mean landmark_gain\?"),
+        ("soft", "landmark_gains", r"landmark_gain, global_scale, kernels\. Did you mean landmark_gain\?"),
         ("none", "num_landmarks", r"it takes none\.$"),
         ("performer", "num_feature", r"its options are num_features\. Did you mean num_features\?"),
         ("nystromformer", "pinv_iterations", r"conv_kernel, pinv_start\. Did you mean pinv_iters\?"),

@@ -180,6 +180,22 @@ def test_a_launch_on_too_few_nodes_is_refused(tmp_path, monkeypatch):
         Recipe().launch(tmp_path)
 
 
+def test_triton_kernels_that_the_devices_lack_are_refused_before_the_data_is_read(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.setattr("soft.attention.kernels.availability._has_triton", lambda: True)
+    triton = "model.attention.kernels=triton"
+    with pytest.raises(SettingError, match="kernels=triton runs on a CPU in Triton's interpreter alone"):
+        Recipe(triton, "trainer=cpu").launch(tmp_path)
+    with pytest.raises(SettingError, match=r"kernels=triton computes in float32, and trainer\.precision=64-true in"):
+        Recipe(triton, "trainer=cpu", "trainer.precision=64-true").launch(tmp_path)
+    with pytest.raises(
+        SettingError, match=r"needs a GPU of compute capability 8\.0 or more, and trainer\.gpu_arch=sm_70"
+    ):
+        Recipe(triton, "trainer=v100_ddp", "data=fake").rehearse(tmp_path)
+    found = Recipe(triton, "trainer=cpu").rehearse(tmp_path).findings
+    assert [f.kind for f in found if f.text.startswith("model.attention.kernels=triton runs on a CPU")] == ["missing"]
+
+
 def test_an_operation_that_cannot_be_simulated_is_no_obstacle(tmp_path):
     recipe = Recipe()
 

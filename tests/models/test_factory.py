@@ -6,7 +6,7 @@ import torch
 
 import soft
 from soft.errors import SettingError
-from soft.models.factory import create_from_checkpoint, create_from_config, describe_model
+from soft.models.factory import create_from_checkpoint, create_from_config, describe_model, option_differences
 from soft.models.key_names import to_official_keys
 from soft.models.metadata import KEY, Metadata
 
@@ -50,6 +50,25 @@ def test_a_description_builds_the_model_again(options):
 
 def test_a_model_of_ones_own_has_no_description():
     assert describe_model(torch.nn.Linear(1, 1)) is None
+
+
+def test_a_file_does_not_choose_the_kernels(tmp_path):
+    """A model that was trained by Triton runs on a machine without it, and the other way round."""
+    model = timm.create_model("soft_pico", num_classes=3, kernels="triton")
+    assert "kernels" not in describe_model(model)
+    attention = {"attention": "soft", "num_landmarks": 4, "kernels": "triton"}
+    facts = {"model": {"name": "soft_pico", "attention": attention}}
+    model = timm.create_model("soft_pico", num_classes=3, num_landmarks=4)
+    path = save(tmp_path / "w.ckpt", model, **{KEY: facts})
+
+    def kernels(model):
+        return {block.attn.kernels for stage in model.stages[:3] for block in stage.blocks}
+
+    assert kernels(create_from_config(facts["model"], 3)) == {"triton"}
+    assert kernels(create_from_checkpoint(path)) == kernels(soft.load_model(path)) == {"auto"}
+    assert kernels(create_from_checkpoint(path, attention_options={"kernels": "torch"})) == {"torch"}
+    assert kernels(soft.load_model(path, kernels="triton")) == {"triton"}
+    assert option_differences(facts["model"], {"kernels": "torch", "num_landmarks": 4}) == []
 
 
 def test_attention_is_a_name_or_a_mapping():

@@ -49,11 +49,12 @@ def test_heads_are_32_wide_and_the_name_gives_the_attention(name):
 
 def test_arguments_reach_the_attention():
     options = {"num_landmarks": 25, "newton_iters": 10, "sampling": "avgpool", "inverse": "svd", "landmark_gain": 0.3}
+    options["kernels"] = "torch"
     model = shell("soft_tiny", attention="soft_norm", **options)
     for stage in model.stages[:3]:
         attention = stage.blocks[0].attn
         assert attention.normalised
-        assert (attention.newton_iters, attention.inverse) == (10, "svd")
+        assert (attention.newton_iters, attention.inverse, attention.kernels) == (10, "svd", "torch")
         assert (attention.landmarks.num_landmarks, attention.landmarks.sampling) == (25, "avgpool")
 
 
@@ -106,6 +107,8 @@ def test_parameter_count_without_attention():
         ({"landmark_gain": 0}, "landmark_gain=0 has to be a number above 0"),
         ({"sampling": "max"}, "sampling='max' is not known; it is one of conv, avgpool, random, first"),
         ({"inverse": "lu"}, "inverse='lu' is not known; it is one of newton, cholesky, svd"),
+        ({"kernels": "cuda"}, "kernels='cuda' is not known; it is one of auto, torch, triton"),
+        ({"kernels": "triton", "num_landmarks": 81}, "kernels=triton takes at most 64 landmarks, and there are 81"),
         ({"global_pool": "max"}, "global_pool='max' is not known; it is one of 'token', 'avg' or '' "),
         ({"drop_rate": 1.0}, "drop_rate=1.0 has to be a number from 0 up to, but not including, 1"),
         ({"drop_path_rate": -0.1}, "drop_path_rate=-0.1 has to be a number from 0"),

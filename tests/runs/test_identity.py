@@ -65,5 +65,12 @@ def test_an_older_run_has_what_was_done_before_a_setting_existed(key, published)
     assert differences({"seed": 0, key: 16.0}, old, older=True) == [f"{key}=16.0 (was {published or 'nothing'})"]
 
 
+def test_the_kernels_of_the_attention_are_the_machines():
+    other = changed("model.attention.kernels", "triton")
+    assert identity(other) == identity(RECIPE)
+    assert differences(other, RECIPE, keys=MACHINE, older=True) == []
+    assert identity(other, ["model.attention.kernels"]) != identity(RECIPE, ["model.attention.kernels"])
+
+
 def test_null_is_the_same_as_nothing():
     assert identity(changed("data.split", None)) == identity(RECIPE) != identity(changed("data.split", "test"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from soft.attention.fast.eager import is_eager
 from soft.attention.fast.early_stop import fast_inverse
-from soft.attention.fast.selection import select_core
+from soft.attention.fast.selection import check_choice_of_kernels, recorded_core, select_core
 from soft.attention.fast.windows import sample_landmarks
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.heads import check_heads, merge_heads, split_heads
@@ -39,6 +39,9 @@ class SoftAttention(nn.Module):
         global_scale: c, above 0; P·A⁺·(Pᵀ·V) is then multiplied by c/N. As a sum over N tokens it grows with N, which
             the local term does not; with c/N the two keep their proportion on every grid. None for the sum as
             published.
+        kernels: what computes the core: `torch`; `triton`, for NVIDIA GPUs of compute capability 8.0 or more, heads of
+            at most 64 channels, 64 landmarks and the inverse `newton`; or `auto`, which is `triton` where it runs and
+            agrees with `torch`. Exported, traced and scripted modules are always `torch`.
 
     Raises:
         SettingError: a value that is not known or does not fit.
@@ -60,6 +63,7 @@ class SoftAttention(nn.Module):
         inverse: str = "newton",
         landmark_gain: float | str = 1.0,
         global_scale: float | None = None,
+        kernels: str = "auto",
     ):
         super().__init__()
         check_whole("newton_iters", newton_iters, 1)
@@ -67,7 +71,9 @@ class SoftAttention(nn.Module):
             check_positive("global_scale", global_scale, otherwise="null for the sum as published")
         check_choice("inverse", inverse, INVERSES)
         check_heads(dim, num_heads)
+        check_choice_of_kernels(kernels, inverse, num_landmarks, dim // num_heads)
         self.num_heads = num_heads
+        self.kernels = kernels
         self.newton_iters = newton_iters
         self.inverse = inverse
         self.global_scale = global_scale
@@ -99,7 +105,7 @@ class SoftAttention(nn.Module):
         with without_autocast(q.device.type):
             q, v = at_least_float32(q), at_least_float32(v)
             if not is_eager():
-                return self.compose(q, v, grid)
+                return recorded_core(self, q, v, grid)
             with ieee_products():
                 return self.core(self, q, v, grid)
 

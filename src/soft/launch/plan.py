@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from timm.layers import to_2tuple
 
+from soft.attention.kernels.availability import check_kernels
 from soft.data.datasets import DOWNLOADS
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout, RankPlan, check_validation_share, plan_ranks
@@ -127,6 +129,7 @@ def plan_run(
     check_callbacks(recipe)
     lacking: list[str] | None = [] if rehearse else None
     hardware = choose_devices(trainer_name, settings, recipe["data"]["batch_size"], lacking)
+    _check_kernels(recipe, hardware.accelerator, lacking)
     findings += [Finding("missing", text) for text in lacking or []]
     findings += check_nodes(hardware.nodes, hardware.per_node)
     wandb = check_wandb(recipe["logger"].get("wandb"), findings)
@@ -176,6 +179,29 @@ def plan_run(
     if not rehearse:
         _refuse_missing(findings)
     return plan, module
+
+
+def _check_kernels(recipe: Mapping[str, object], accelerator: str, lacking: list[str] | None) -> None:
+    """Refuse Triton kernels that this run's devices and precision do not have, before anything is built."""
+    if recipe["model"]["attention"].get("kernels") != "triton":
+        return
+    if recipe["trainer"]["precision"] == "64-true":
+        raise SettingError(
+            "`attention.kernels`=triton computes in float32, and trainer.precision=64-true in float64; take "
+            "`attention.kernels`=auto."
+        )
+    arch = recipe["trainer"]["gpu_arch"]
+    if arch is not None and int("".join(filter(str.isdigit, arch))) < 80:
+        raise SettingError(
+            f"`attention.kernels`=triton needs a GPU of compute capability 8.0 or more, and trainer.gpu_arch={arch}; "
+            "take `attention.kernels`=auto."
+        )
+    try:
+        check_kernels(torch.device(accelerator))
+    except SettingError as error:
+        if lacking is None:
+            raise
+        lacking.append(error.as_settings({"attention": "model.attention"}))
 
 
 def _refuse_missing(findings: list[Finding]) -> None:

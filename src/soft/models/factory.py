@@ -65,13 +65,21 @@ def check_model_name(setting: str, name: object) -> None:
 def describe_model(model: nn.Module) -> dict[str, object] | None:
     """Return the configuration with which `create_from_config` builds this model again, in plain containers.
 
-    None for a model that was not made by `timm.create_model`.
+    It leaves out `kernels`, see `without_kernels`. None for a model that was not made by `timm.create_model`.
     """
     arguments = getattr(model, "_model_args", None)
     if arguments is None or not hasattr(model, "pretrained_cfg"):
         return None
     options = {key: value for key, value in arguments.items() if key not in ("num_classes", "img_size")}
-    return {"name": model.pretrained_cfg["architecture"], **options}
+    return without_kernels({"name": model.pretrained_cfg["architecture"], **options})
+
+
+def without_kernels(config: Mapping[str, object]) -> dict[str, object]:
+    """Return a configuration without the attention's `kernels`: a file does not choose them for another machine."""
+    attention = config.get("attention")
+    if isinstance(attention, Mapping):
+        config = {**config, "attention": {key: value for key, value in attention.items() if key != "kernels"}}
+    return {key: value for key, value in config.items() if key != "kernels"}
 
 
 def create_from_checkpoint(
@@ -98,7 +106,7 @@ def create_from_checkpoint(
         SettingError: the file cannot be read, does not say which model it holds, or does not fit `config`.
     """
     state_dict, metadata = read_weights(path, weights), read_metadata(path)
-    config = config or (metadata and metadata.model)
+    config = config or (metadata and metadata.model and without_kernels(metadata.model))
     if not config:
         raise SettingError(f"{path} does not say which model it holds; add model=soft_tiny, for example.")
     if attention_options:
@@ -135,7 +143,7 @@ def regroup(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def option_differences(config: Mapping[str, object], options: Mapping[str, object]) -> list[str]:
-    """Return a phrase for each option of the attention that is not what `config` says.
+    """Return a phrase for each option of the attention that is not what `config` says, but for `kernels`.
 
     Args:
         config: as in `create_from_config`.
@@ -145,7 +153,7 @@ def option_differences(config: Mapping[str, object], options: Mapping[str, objec
     return [
         f"{name} is {value}, and was {recorded.get(name, 'its default')}"
         for name, value in options.items()
-        if recorded.get(name) != value
+        if name != "kernels" and recorded.get(name) != value
     ]
 
 
@@ -180,7 +188,7 @@ def load_model(
         check_model_name("name", name)
     _check_options("", options)
     state_dict, metadata = read_weights(path, weights), read_metadata(path)
-    config = metadata and metadata.model
+    config = metadata and metadata.model and without_kernels(metadata.model)
     if not config or name not in (None, config["name"]):
         config = {"name": name} if name else recognise(state_dict, Path(path))
     recorded = _options(config)

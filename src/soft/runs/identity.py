@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 # Raise this when conf/ gains or loses a setting. Runs that were recorded under a lower number are compared by the
 # settings that both sides have.
-FORMAT = 5
+FORMAT = 6
 # What runs did before these settings existed.
 _BEFORE = {
     "checkpoint": None,
@@ -29,6 +29,7 @@ MACHINE = frozenset(
         "data.cache",
         "data.num_workers",
         "data.val_batch_size",
+        "model.attention.kernels",
         "trainer.accelerator",
         "trainer.channels_last",
         "trainer.compile",

@@ -11,7 +11,7 @@ from soft.data.augmentation import Augmentation
 from soft.data.classes import check_order, unnamed_order
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
-from soft.models.factory import create_from_config, describe_model
+from soft.models.factory import create_from_config, describe_model, without_kernels
 from soft.models.freezing import freeze
 from soft.models.metadata import KEY, Metadata
 from soft.training.length import Length
@@ -96,6 +96,7 @@ def load_module(module_class: type[LightningModule], path: str | Path) -> Lightn
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         recipe, weights = checkpoint["recipe"], checkpoint["state_dict"]
+        recipe = {**recipe, "model": without_kernels(recipe["model"])}
         augment = {key: value for key, value in recipe["augment"].items() if not key.startswith("_")}
         layout = BatchLayout(**checkpoint["position"]["layout"])
         img_size = checkpoint.get(KEY, {}).get("img_size") or recipe["data"]["img_size"]

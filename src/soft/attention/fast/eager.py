@@ -5,11 +5,13 @@ from torch import Tensor
 
 
 def is_eager() -> bool:
-    """Return False while a compiler, an exporter or a tracer records the operations.
+    """Return False while a compiler, an exporter or a tracer records the operations, or torch.func transforms them.
 
-    It could not see into our own autograd functions, and fuses PyTorch's operations by itself.
+    They could not see into our own autograd functions; compilers fuse PyTorch's operations by themselves.
     """
-    return not (torch.jit.is_tracing() or torch.compiler.is_compiling())
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return False
+    return not torch._C._are_functorch_transforms_active()
 
 
 def may_read(tensor: Tensor) -> bool:
