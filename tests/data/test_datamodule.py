@@ -103,7 +103,7 @@ def test_balanced_sampling_and_class_counts(make, tmp_path):
 def test_class_counts_are_those_of_the_training_images(make, dataset):
     options = {"train_images": 25, "val_images": 3, "num_classes": 4} if dataset == "fake" else {}
     data = ready(make(dataset=dataset, **options))
-    labels = [label for _, label in data.sets.train]
+    labels = [data.sets.train[index][1] for index in range(data.train_size)]
     assert data.class_counts == [labels.count(label) for label in range(data.num_classes)]
     assert data.shares is None
 
