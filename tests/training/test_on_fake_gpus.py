@@ -154,11 +154,15 @@ def step(model: nn.Module, precision: str, size: int) -> None:
 
 
 def cases() -> list:
-    """Return every model in every precision; what takes long is slow."""
+    """Return every model in every precision, of which the deep ones take long."""
     fast = {("soft_pico", precision) for precision in PRECISIONS}
     fast |= {(name, precision) for name in ("soft_tiny", "soft_norm_tiny") for precision in ("32-true", "bf16-mixed")}
     return [
-        pytest.param(name, precision, marks=() if (name, precision) in fast else pytest.mark.slow)
+        pytest.param(
+            name,
+            precision,
+            marks=() if (name, precision) in fast else pytest.mark.slow if name.endswith("_tiny") else pytest.mark.long,
+        )
         for name in timm.list_models("soft_*")
         if "encoder" not in name
         for precision in PRECISIONS
