@@ -61,7 +61,7 @@ def test_message(arguments, texts, tmp_path):
 
 BENCHMARK = {
     "unknown part": (["parts=[modell]"], ["parts='modell'", "attention, model, loader, overhead"]),
-    "unknown size": (["benchmark=fast"], ["benchmark=fast", "full, quick"]),
+    "unknown size": (["benchmark=fast"], ["benchmark=fast", "full, gpu_check, quick"]),
     "model as a group": (["model=soft_tiny"], ["model=soft_tiny", "model.names"]),
 }
 

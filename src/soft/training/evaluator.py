@@ -1,5 +1,6 @@
 """Computes the validation metrics of a classifier, during training and on their own."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -79,7 +80,8 @@ def validation_metrics(num_classes: int) -> MetricCollection:
     With fewer than five classes, the last one is top-k over all classes.
     """
     classes = max(2, num_classes)  # torchmetrics takes no fewer
-    loss = MeanMetric(nan_strategy="disable")  # a loss that is not a number makes the mean none either
+    # A loss that is not a number makes the mean none either. "disable" would do so too, but forgets the weights.
+    loss = MeanMetric(nan_strategy=math.nan)
     top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
     return MetricCollection(
         {"loss": loss, "top1": MulticlassAccuracy(classes, average="micro"), "top5": top5}, compute_groups=False
