@@ -108,7 +108,7 @@ def on_fake_gpu(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return copy.deepcopy(model, {id(t): fake(t) for t in (*model.parameters(), *model.buffers())})
 
 
-def step(model: nn.Module, precision: str, size: int) -> None:
+def check_step(model: nn.Module, precision: str, size: int) -> None:
     """Take a training step and a validation step, and check devices and types on the way."""
     dtype, autocast = PRECISIONS[precision]
     core = set()
@@ -175,7 +175,7 @@ def test_every_model(name, precision, pretend):
     options = {"num_landmarks": 16} if name == "soft_pico" else {}
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=10, img_size=size, **options)
-    step(model, precision, size)
+    check_step(model, precision, size)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -183,7 +183,7 @@ def test_every_model(name, precision, pretend):
 def test_every_attention(attention, precision, pretend):
     with torch.device("meta"):
         model = timm.create_model("soft_pico", num_classes=10, img_size=64, attention=attention)
-    step(model, precision, 64)
+    check_step(model, precision, 64)
 
 
 def test_a_core_in_half_precision_would_be_found(pretend, monkeypatch):
@@ -191,4 +191,4 @@ def test_a_core_in_half_precision_would_be_found(pretend, monkeypatch):
     with torch.device("meta"):
         model = timm.create_model("soft_pico", num_classes=10, img_size=64, num_landmarks=16)
     with pytest.raises(AssertionError):
-        step(model, "bf16-true", 64)
+        check_step(model, "bf16-true", 64)

@@ -7,23 +7,12 @@ from pathlib import Path
 from soft.attention import ATTENTIONS
 from soft.attention.landmarks import landmark_side
 from soft.benchmark.cores import LAYOUTS, grid_of
+from soft.benchmark.gpu_check.parts import PARTS as GPU_CHECK
 from soft.errors import SettingError
 from soft.models.factory import check_model_name
 from soft.settings import check_choice, check_flag, check_number, check_whole
 
 PARTS = ("attention", "model", "loader", "overhead", "gpu")
-GPU_PARTS = (
-    "environment",
-    "numbers",
-    "waits",
-    "cores",
-    "newton",
-    "convolutions",
-    "steps",
-    "memory",
-    "loader",
-    "training",
-)
 
 
 def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) -> None:
@@ -59,7 +48,7 @@ def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) ->
     check_each("loader.size", loader["size"], _whole(16), count=2)
     check_whole("loader.quality", loader["quality"], least=1)
     gpu = settings["gpu"]
-    check_each("gpu.parts", gpu["parts"], lambda name, value: check_choice(name, value, GPU_PARTS))
+    check_each("gpu.parts", gpu["parts"], lambda name, value: check_choice(name, value, GPU_CHECK))
     check_number("gpu.seconds", gpu["seconds"], low=1)
     if gpu["small"] is not None:
         check_flag("gpu.small", gpu["small"])

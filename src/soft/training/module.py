@@ -215,7 +215,7 @@ class ImageClassifier(ImageEvaluator):
                 )
 
     def on_validation_start(self) -> None:
-        share_statistics([self.model, self.evaluated_model], self.trainer.world_size)
+        share_statistics(list(dict.fromkeys([self.model, self.evaluated_model])), self.trainer.world_size)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         super().validation_step(batch, batch_idx)

@@ -10,6 +10,7 @@ from types import ModuleType
 import timm
 import torch
 
+from soft.attention.kernels.availability import MAX_ERROR, largest_error, why_not
 from soft.benchmark.gpu_check.measured import Check, Measured
 from soft.hardware.float32 import multiply_float32_as
 from soft.models.checkpoints import load_weights
@@ -25,7 +26,14 @@ FORMS = {
 
 
 def measure_numbers(check: Check) -> Iterator[Measured]:
-    """Yield the relative error of the logits of each golden case, in each precision."""
+    """Yield the error of the kernels, and that of the logits of each golden case in each precision."""
+    if reason := why_not(check.device):
+        yield Measured("kernels", "not here", note=f"kernels=triton {reason}")
+    else:
+        for normalised in (False, True):
+            what = f"kernels of {'soft_norm' if normalised else 'soft'} and their gradients, against float64"
+            error = largest_error(check.device, 16 if check.small else 49, 32, normalised)
+            yield Measured(what, error, "relative error", maximum=MAX_ERROR)
     if not (check.source / "tests" / "golden").is_dir():
         yield Measured("golden data", "not here", note="run from a checkout of the project")
         return

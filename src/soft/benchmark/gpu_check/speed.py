@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from soft.attention import create_attention
+from soft.attention.fast.early_stop import fast_inverse
+from soft.attention.kernels.availability import why_not
 from soft.attention.newton import kernel_inverse
 from soft.benchmark.call_cost import peak_allocation
 from soft.benchmark.cores import HEAD_WIDTH, Core, reference_core
@@ -38,8 +40,12 @@ def measure_cores(check: Check) -> Iterator[Measured]:
         parameters = [p for name, p in attention.named_parameters() if name.startswith(("landmarks", "local"))]
         calls: dict[str, Callable[[], object]] = {}
         reference = reference_core(attention, grid)
-        forms = {"eager": (attention.compose, parameters), "ours": (attention.attend, parameters)}
-        forms["reference"] = (reference.forward, list(reference.parameters()))
+        forms = {"eager": (attention.compose, parameters), "reference": (reference.forward, [*reference.parameters()])}
+        for kernels in _kernels(check):
+            own = copy.deepcopy(attention)
+            own.kernels = kernels
+            trained = [p for name, p in own.named_parameters() if name.startswith(("landmarks", "local"))]
+            forms[kernels] = (own.attend, trained)
         for name, (form, own) in forms.items():
             calls[name] = Core(form, own, batch, heads, grid, check.device).train
         calls["SDPA bf16"] = _sdpa(batch, heads, grid[0] * grid[1], check.device)
@@ -48,8 +54,14 @@ def measure_cores(check: Check) -> Iterator[Measured]:
         for name, seconds in times.items():
             yield Measured(f"core, {tokens}, {name}", 1000 * median(seconds), "ms forward and backward")
         goal = None if check.small or not check.on_gpu else CORE_MINIMUM.get(stage)
-        yield Measured(f"core, {tokens}: eager over ours", ratio(times["eager"], times["ours"]), "times", minimum=goal)
-        yield Measured(f"core, {tokens}: SDPA bf16 over ours", ratio(times["SDPA bf16"], times["ours"]), "times")
+        ours = min((times[kernels] for kernels in _kernels(check)), key=median)
+        yield Measured(f"core, {tokens}: eager over ours", ratio(times["eager"], ours), "times", minimum=goal)
+        yield Measured(f"core, {tokens}: SDPA bf16 over ours", ratio(times["SDPA bf16"], ours), "times")
+
+
+def _kernels(check: Check) -> tuple[str, ...]:
+    """Return the kernels that run on the device."""
+    return ("torch",) if why_not(check.device) else ("torch", "triton")
 
 
 def _sdpa(batch: int, heads: int, tokens: int, device: torch.device) -> Callable[[], object]:
@@ -68,11 +80,14 @@ def measure_newton(check: Check) -> Iterator[Measured]:
     matrices, m = (8, 16) if check.small else (128 * 10, 49)
     landmarks = torch.randn(matrices, m, HEAD_WIDTH, device=check.device) * 0.35
     a = torch.exp(-0.5 * torch.cdist(landmarks, landmarks).square())[:, None]
-    attention = create_attention("soft", HEAD_WIDTH, 1, (8, 8), 3, num_landmarks=4, newton_iters=20).to(check.device)
     calls = {
         "eager": lambda: kernel_inverse(a, "newton", 20, False),
-        "ours": lambda: attention.fast_inverse(a),
+        "torch": lambda: fast_inverse(a),
     }
+    if why_not(check.device) is None:
+        from soft.attention.kernels.launches import invert  # imports Triton
+
+        calls["triton"] = lambda: invert(a)
     with torch.no_grad():
         times = interleave(calls, 3 if check.small else ROUNDS, check.device)
         exact = kernel_inverse(a.double(), "newton", 20, False)
@@ -80,7 +95,8 @@ def measure_newton(check: Check) -> Iterator[Measured]:
             error = ((calls[name]().double() - exact).norm() / exact.norm()).item()
             yield Measured(f"Newton, {matrices} x {m} x {m}, {name}", 1000 * median(seconds), "ms", note=f"{error:.1e}")
     goal = NEWTON_MINIMUM if check.on_gpu and not check.small else None
-    yield Measured("Newton: eager over ours", ratio(times["eager"], times["ours"]), "times", minimum=goal)
+    ours = min((times[kernels] for kernels in _kernels(check)), key=median)
+    yield Measured("Newton: eager over ours", ratio(times["eager"], ours), "times", minimum=goal)
 
 
 def measure_convolutions(check: Check) -> Iterator[Measured]:
