@@ -18,6 +18,8 @@ from cli.places import CONFIG_DIR
 from cli.secrets import mask_text
 from soft.runs.folder import run_folder
 
+_TASKS = "soft.data.tasks.task_datamodule.TaskDataModule"
+
 
 def build_recorded(config: Mapping[str, object], source: str) -> object:
     """Build the object that `config` describes by `_target_` and arguments, with the objects nested in it.
@@ -65,6 +67,8 @@ def recorded_data(
     """
     typed = {key: value for key, value in changes.items() if value is not None}
     data, root = {**recorded, **typed}, str(recorded.get("root") or "")
+    if data.get("_target_") == _TASKS and "cache" not in typed:
+        data["cache"] = None  # nor does a file decide where this machine writes
     if (
         "root" not in typed
         and data.get("dataset") == "imagenet"

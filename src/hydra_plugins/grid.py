@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cli.command_line import ConfigError
 from cli.places import STUDIES
+from hydra_plugins.evaluate_runs import asked_evaluations, evaluate_runs
 from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
 
 MULTIRUN = "multirun.yaml"  # the name that Hydra's own sweepers use; the report reads the command from this file
@@ -40,9 +41,11 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         grids = study_grids(self.config) if self.grids is None else _as_list(self.grids)
         jobs = expand(grids, arguments, OverridesParser.create(config_loader=self.hydra_context.config_loader))
+        asked_evaluations(self.config)  # refuses a wrong entry before the first run
         with lock_sweep(self.config) as sweep:
             OmegaConf.save(self.config, sweep / MULTIRUN)
             results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
+            evaluate_runs(sweep, self.config)
             finish(sweep, results)
         return [results]
 

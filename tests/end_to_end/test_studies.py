@@ -132,3 +132,21 @@ def test_one_sweep_at_a_time_in_a_folder(tmp_path):
     done = run("train.py", "-m", "seed=0,1", "hydra.sweep.dir=sweep", cwd=tmp_path, expect=2)
     os.close(handle)
     assert "A sweep is running in" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_study_evaluates_what_it_trained(tmp_path):
+    study = (
+        *("train.py", "-m", "experiments=iterations_at_evaluation", "scale=laptop", "model/attention=soft", "seed=0"),
+        *("data.train_examples=128", "data.val_examples=64", "schedule.epochs=2", "hydra.sweep.dir=sweep"),
+        *("study.evaluate={model.attention.newton_iters:[1,20]}", "hydra.launcher.jobs=1"),
+    )
+    done = run(*study, cwd=tmp_path)
+    assert "evaluation of run 0 (1 of 1): model.attention.newton_iters=1,20" in done.stdout
+    with (tmp_path / "sweep" / "report" / "table.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["evaluation.model.attention.newton_iters"] for row in table] == ["1", "20"]
+
+    again = run(*study, cwd=tmp_path)
+    assert "1 of 1 runs are finished already" in again.stdout
+    assert "evaluation of run" not in again.stdout

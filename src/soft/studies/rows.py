@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from soft.studies.sweep import Run
+from soft.studies.evaluations import PREFIX
+from soft.studies.finished_run import Run
 
 LABELS = {
     "model.name": "model",
@@ -18,6 +19,8 @@ LABELS = {
 
 def label(key: str) -> str:
     """Return a setting's name as a table shows it."""
+    if key.startswith(PREFIX):
+        return f"{label(key.removeprefix(PREFIX))} at evaluation"
     return LABELS.get(key) or key.rsplit(".", 1)[-1].replace("_", " ")
 
 

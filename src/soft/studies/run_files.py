@@ -1,4 +1,4 @@
-"""The files that a finished run leaves in its folder: result.json, config.yaml, metrics.csv and the typed overrides."""
+"""The files that runs and evaluations leave in their folders: results, config.yaml, metrics.csv, typed overrides."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 RESULT, CONFIG, METRICS, OVERRIDES = "result.json", "config.yaml", "metrics.csv", ".hydra/overrides.yaml"
+EVALUATION = "evaluation.json"
 
 
 def is_finished(folder: Path) -> bool:
@@ -27,9 +28,21 @@ def read_config(folder: Path) -> dict[str, object]:
 
 def read_typed_keys(folder: Path) -> frozenset[str]:
     """Return the keys of the overrides that started the run; empty where they were not written down."""
+    return frozenset(_typed(folder))
+
+
+def read_evaluation(folder: Path) -> tuple[dict[str, object], dict[str, object]]:
+    """Read evaluation.json of `folder`, and the settings by dotted key that were typed for it."""
+    settings = {key: yaml.safe_load(text) for key, text in _typed(folder).items()}
+    return json.loads((folder / EVALUATION).read_text()), settings
+
+
+def _typed(folder: Path) -> dict[str, str]:
+    """Return the overrides of a run: the text that stands behind the equals sign, by key."""
     path = folder / OVERRIDES
     words = yaml.safe_load(path.read_text()) if path.is_file() else []
-    return frozenset(word.partition("=")[0].lstrip("+") for word in words)
+    parts = [word.partition("=") for word in words]
+    return {key.lstrip("+"): text for key, _, text in parts}
 
 
 def median_metric(folder: Path, name: str) -> float | None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import yaml
 
 from soft.errors import SettingError
-from soft.runs.identity import flatten, is_recording, is_repeated
-from soft.studies.run_files import RESULT, is_finished, median_metric, read_config, read_result, read_typed_keys
+from soft.runs.identity import is_recording, is_repeated
+from soft.studies.evaluations import count_evaluations, evaluations_of, is_evaluated_with
+from soft.studies.finished_run import Run, read_run
+from soft.studies.run_files import RESULT, is_finished
 
 # They may differ between the machines of a sweep, and no table is about them.
 _LOCAL = {"data.root", "data.num_workers"}
@@ -18,36 +20,19 @@ _NAMES = ("model.name", "model.attention.attention", "data.dataset")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        settings: config.yaml with dotted keys.
-        result: result.json.
-        images_per_second: median of the logged values, None if nothing was logged.
-        study: entries of the study in config.yaml, empty outside of studies.
-        typed: keys of the overrides that started the run.
-    """
-
-    folder: Path
-    settings: Mapping[str, object]
-    result: Mapping[str, object]
-    images_per_second: float | None
-    study: Mapping[str, object]
-    typed: frozenset[str]
-
-
-@dataclass(frozen=True)
 class Sweep:
     """The runs below a folder: finished ones in the order of their numbers, and the folders of the others.
 
     Attributes:
+        runs: where the study evaluates its runs with other settings, these evaluations stand in their place.
+        unevaluated: folders of finished runs of which evaluations are missing.
         command: the command that started the sweep, None if it is unknown.
     """
 
     folder: Path
     runs: list[Run]
     unfinished: list[Path] = field(default_factory=list)
+    unevaluated: list[Path] = field(default_factory=list)
     command: str | None = None
 
     @property
@@ -70,32 +55,34 @@ def read_sweep(folder: str | Path) -> Sweep:
             f"sweep={folder} holds no finished run; name the folder of a sweep, such as outputs/experiments/NAME."
         )
     unfinished = [path for path in started - finished if (path / "train.log").is_file()]
+    runs = [read_run(path) for path in sorted(finished, key=_run_number)]
+    runs, unevaluated = _evaluated(runs, runs[-1].study.get("evaluate") or {})
     return Sweep(
         folder,
-        [_read_run(path) for path in sorted(finished, key=_run_number)],
+        runs,
         sorted(unfinished, key=_run_number),
+        unevaluated,
         _read_command(folder / "multirun.yaml"),
     )
+
+
+def _evaluated(runs: Sequence[Run], asked: Mapping[str, list[object]]) -> tuple[list[Run], list[Path]]:
+    """Return runs with the evaluations that were asked for in their place, and the folders where some are missing."""
+    found, missing = [], []
+    for run in runs:
+        if not asked or not is_evaluated_with(run, asked):
+            found.append(run)
+            continue
+        evaluations = evaluations_of(run)
+        found += evaluations
+        if len(evaluations) < count_evaluations(asked):
+            missing.append(run.folder)
+    return found or list(runs), missing
 
 
 def _run_number(folder: Path) -> tuple[str, int, str]:
     """Return a key that sorts the folders of runs by their numbers."""
     return str(folder.parent), int(folder.name) if folder.name.isdigit() else -1, folder.name
-
-
-def _read_run(folder: Path) -> Run:
-    config = read_config(folder)
-    settings = dict(flatten(config))
-    if settings.get("model.attention.inverse", "newton") != "newton":
-        settings["model.attention.newton_iters"] = None  # exact inverses have no iterations
-    return Run(
-        folder,
-        settings,
-        read_result(folder),
-        median_metric(folder, "images_per_second"),
-        config.get("study") or {},
-        read_typed_keys(folder),
-    )
 
 
 def _read_command(multirun: Path) -> str | None:

@@ -91,9 +91,10 @@ def _describe(sweep: Sweep, study: Study) -> list[str]:
     )
     example = _several(fact.get("example_name", "image") for fact in facts)
     seeds = len({run.settings.get("seed") for run in sweep.runs})
-    hours = sum(run.result.get("seconds") or 0 for run in sweep.runs) / 3600
+    seconds = {run.folder: run.result.get("seconds") or run.result.get("training_seconds") or 0 for run in sweep.runs}
+    hours = sum(seconds.values()) / 3600
     texts.append(
-        f"{len(sweep.runs)} runs with {seeds} seed{'s' if seeds > 1 else ''}, {hours:.2g} hours of computing in all, "
+        f"{len(seconds)} runs with {seeds} seed{'s' if seeds > 1 else ''}, {hours:.2g} hours of computing in all, "
         f"on {data}: {_several(fact.get('steps') for fact in facts)} steps with a global batch of "
         f"{_several(fact.get('global_batch') for fact in facts)}. Top-1 in percent is the best epoch's on the "
         f"validation {example}s, mean ± standard deviation over the seeds; FLOPs are multiply-adds per {example}; "
@@ -113,10 +114,15 @@ def _describe(sweep: Sweep, study: Study) -> list[str]:
 
 
 def _missing(sweep: Sweep) -> list[str]:
-    if not sweep.unfinished:
-        return []
-    names = ", ".join(folder.name for folder in sweep.unfinished)
-    return [f"Not finished, and not in the table: run {names}."]
+    texts = []
+    for folders, what, where in (
+        (sweep.unfinished, "finished", "not in"),
+        (sweep.unevaluated, "evaluated with all settings", "not or only in part in"),
+    ):
+        if folders:
+            names = ", ".join(folder.name for folder in folders)
+            texts.append(f"Not {what}, and {where} the table: run {names}.")
+    return texts
 
 
 def _several(values: Sequence[object]) -> str:

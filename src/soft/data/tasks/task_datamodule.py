@@ -13,6 +13,7 @@ from soft.data.facts import facts
 from soft.data.image_sets import ImageSets
 from soft.data.tasks.builders import TASKS
 from soft.data.tasks.generated import SPLITS, GeneratedTask
+from soft.data.tasks.kept_examples import KeptExamples
 from soft.errors import SettingError
 from soft.settings import check_choice, check_flag, check_whole
 
@@ -30,6 +31,7 @@ class TaskDataModule(ClassificationDataModule):
         train_examples, val_examples, test_examples: number of examples of each split.
         fresh_examples: draw other training examples in every epoch, as from a set without an end; else they repeat.
         task_seed: seed of the examples; a run's own seed is another one, so that all runs see the same data.
+        cache: folder in which examples that repeat are kept, for later epochs and other runs; None for none.
         batch_size: examples of one optimiser step, over all devices and accumulated batches.
         val_batch_size: examples per device.
         num_workers: see `ClassificationDataModule`.
@@ -56,6 +58,7 @@ class TaskDataModule(ClassificationDataModule):
         test_examples: int | None = None,
         fresh_examples: bool | None = None,
         task_seed: int = 0,
+        cache: str | None = None,
         batch_size: int = 64,
         val_batch_size: int = 256,
         num_workers: int | None = None,
@@ -86,15 +89,19 @@ class TaskDataModule(ClassificationDataModule):
         check_options(dataset, build, {"size": None, "split": None, **self.options})
         train, val = (build(numbers[name], name, **self.options) for name in ("train", split or "val"))
         self.in_chans, self.vocabulary = train.fields, train.vocabulary
+        self.cache = cache
         self.sets = ImageSets(train, val, train.class_names)
         self.num_classes, self.class_names = train.num_classes, train.class_names
         self.train_size, self.val_size, self.notes = len(train), len(val), []
 
     def training_examples(self) -> Dataset:
-        return Samples(self.sets.train, self.fresh_examples)
+        return Samples(self.sets.train if self.fresh_examples else self._kept(self.sets.train), self.fresh_examples)
 
     def validation_examples(self) -> Dataset:
-        return Samples(self.sets.val)
+        return Samples(self._kept(self.sets.val))
+
+    def _kept(self, task: GeneratedTask) -> GeneratedTask | KeptExamples:
+        return task if self.cache is None else KeptExamples(task, self.cache)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
         """Return a loader's batch as integers (B, fields, H, W) and labels (B,)."""
@@ -110,7 +117,7 @@ class Samples(Dataset):
         fresh: whether every epoch has examples of its own.
     """
 
-    def __init__(self, task: GeneratedTask, fresh: bool = False):
+    def __init__(self, task: GeneratedTask | KeptExamples, fresh: bool = False):
         self.task = task
         self.fresh = fresh
 

@@ -1,0 +1,72 @@
+"""Evaluates the runs of a study's sweep with the settings of `study.evaluate`, by src/evaluate.py."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from cli.command_line import ConfigError, quote
+from cli.places import CONFIG_DIR, SOURCES
+from cli.sweep_jobs import run_tree
+
+_CHECKPOINTS = ("best.ckpt", "last.ckpt")  # the first that a run has is evaluated
+_UNKNOWN = object()
+
+
+def asked_evaluations(config: DictConfig) -> Mapping[str, list[object]]:
+    """Return the settings of src/evaluate.py, and their values, with which a study evaluates its runs; empty for none.
+
+    Raises:
+        ConfigError: the entry has another form, or names what is no setting of src/evaluate.py.
+    """
+    asked = OmegaConf.to_container(config.get("study") or OmegaConf.create(), resolve=True).get("evaluate") or {}
+    if not isinstance(asked, Mapping) or not all(isinstance(values, list) and values for values in asked.values()):
+        raise ConfigError(f"study.evaluate={asked} has to be settings and lists of their values, {{setting: [...]}}.")
+    known = OmegaConf.load(CONFIG_DIR / "evaluate.yaml")
+    for key in asked:
+        if OmegaConf.select(known, key, default=_UNKNOWN) is _UNKNOWN:
+            raise ConfigError(
+                f"study.evaluate: {key} is no setting of src/evaluate.py; model.attention.newton_iters is one."
+            )
+    return asked
+
+
+def evaluate_runs(sweep: Path, config: DictConfig) -> None:
+    """Evaluate the finished runs in `sweep` with all settings that the study asks for, where that has not been done.
+
+    The evaluations of a run are a sweep of src/evaluate.py in the folder `evaluations` of the run. They run on this
+    machine, side by side like the study's own jobs.
+    """
+    asked = asked_evaluations(config)
+    if not asked or not any(sweep.rglob("result.json")):
+        return
+    from soft.studies.evaluations import FOLDER
+    from soft.studies.sweep import read_sweep
+
+    missing = read_sweep(sweep).unevaluated
+    for number, run in enumerate(missing, start=1):
+        checkpoint = next((run / "checkpoints" / name for name in _CHECKPOINTS if _exists(run, name)), None)
+        if checkpoint is None:
+            print(f"run {run.name} keeps no checkpoint to evaluate", flush=True)
+            continue
+        words = [f"{key}={','.join(map(str, values))}" for key, values in asked.items()]
+        print(f"evaluation of run {run.name} ({number} of {len(missing)}): {' '.join(words)}", flush=True)
+        folder = run / FOLDER
+        shutil.rmtree(folder, ignore_errors=True)  # what an earlier start has left is not whole
+        folder.mkdir()
+        command = [
+            *(sys.executable, str(SOURCES / "evaluate.py"), "-m", f"checkpoint={quote(checkpoint)}", *words),
+            *(f"trainer={config.hydra.runtime.choices.trainer}", "details=false"),
+            *(f"hydra.sweep.dir={quote(folder)}", f"hydra.launcher.jobs={config.hydra.launcher.get('jobs', 1)}"),
+        ]
+        with (folder / "console.log").open("wb") as log:
+            code = run_tree(command, stdout=log, stderr=subprocess.STDOUT)
+        if code:
+            print(f"failed: the evaluation of run {run.name}; see {folder / 'console.log'}", file=sys.stderr)
+
+
+def _exists(run: Path, name: str) -> bool:
+    return (run / "checkpoints" / name).is_file()

@@ -1,0 +1,63 @@
+"""Evaluations of trained models with other settings than those of their training, as runs of a table."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from soft.studies.finished_run import Run
+from soft.studies.run_files import EVALUATION, read_evaluation
+
+FOLDER = "evaluations"  # in a run's folder, for the evaluations that its study asks for
+# It stands before the name of an evaluation's setting, because the training may have had another value.
+PREFIX = "evaluation."
+_UNTOLD = {"checkpoint", "details"}  # settings that are no condition of an evaluation
+_MEASURED_ANEW = ("macs",)  # facts of a training that may not hold for its evaluations
+
+
+def is_evaluated_with(run: Run, asked: Mapping[str, object]) -> bool:
+    """Return whether a run has all settings that a study evaluates with; a run without attention has no iterations."""
+    return all(run.settings.get(key) is not None for key in asked)
+
+
+def count_evaluations(asked: Mapping[str, list[object]]) -> int:
+    """Return the number of evaluations of one run: one for each combination of values."""
+    number = 1
+    for values in asked.values():
+        number *= len(values)
+    return number
+
+
+def evaluations_of(run: Run) -> list[Run]:
+    """Return the evaluations in a run's folder, each with the run's settings and, under PREFIX, its own."""
+    files = (run.folder / FOLDER).glob(f"*/{EVALUATION}")
+    return [_evaluation(run, path.parent) for path in sorted(files, key=_number)]
+
+
+def _number(file: Path) -> int:
+    name = file.parent.name
+    return int(name) if name.isdigit() else -1
+
+
+def _evaluation(run: Run, folder: Path) -> Run:
+    evaluation, typed = read_evaluation(folder)
+    settings = dict(_conditions(typed))
+    result = {
+        "top1": evaluation["top1"],
+        "last": {key: value for key, value in evaluation.items() if key.startswith("attention/")},
+        "facts": {key: value for key, value in run.result.get("facts", {}).items() if key not in _MEASURED_ANEW},
+        "environment": run.result.get("environment", {}),
+        "training_seconds": run.result.get("seconds"),
+    }
+    return replace(
+        run,
+        settings={**run.settings, **settings},
+        result=result,
+        images_per_second=None,  # the speed of an evaluation is no training speed
+        typed=run.typed | settings.keys(),
+    )
+
+
+def _conditions(typed: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for key, value in typed.items():
+        if "." in key and not key.startswith("hydra.") and key not in _UNTOLD:
+            yield PREFIX + key, value
