@@ -1,11 +1,16 @@
+import copy
+
 import pytest
 import torch
 
+from soft.attention.fast.selection import eager_core, shapes_core
+from soft.attention.soft import SoftAttention
 from soft.data.augmentation import Augmentation
 from soft.hardware.layout import BatchLayout
 from soft.hardware.memory_estimate import LiveBytes, estimate_memory
 from soft.models.factory import create_from_config
 from soft.training.module import ImageClassifier
+from tests.attention.kernels.interpreter import interpreted
 
 MIB = 2**20
 
@@ -93,3 +98,40 @@ def test_nothing_is_touched():
     assert all(parameter.grad is None for parameter in module.parameters())
     assert not module.configure_optimizers()["optimizer"].state
     assert torch.equal(torch.get_rng_state(), states)
+
+
+def with_kernels(kernels: str) -> ImageClassifier:
+    """soft_tiny at 224 px with a choice of kernels."""
+    module = classifier("soft_tiny")
+    for attention in module.model.modules():
+        if isinstance(attention, SoftAttention):
+            attention.kernels = kernels
+    return module
+
+
+@interpreted
+def test_kernels_keep_no_tensor_of_tokens_and_landmarks():
+    def activations(choice: str, **options: bool) -> int:
+        layout = BatchLayout(1, 4, 1)
+        return estimate_memory(with_kernels(choice), (3, 224, 224), layout, 4, gpu=True, **options).activations
+
+    # P of the first stage: 4 images, 2 heads, 3,136 tokens, 49 landmarks, float32.
+    p = 4 * 2 * 3136 * 49 * 4
+    assert activations("auto") - activations("auto", kernels=True) > p
+    assert activations("torch", kernels=True) == activations("torch") == activations("auto")
+
+
+@interpreted
+def test_the_estimate_counts_what_the_kernels_keep():
+    attention = SoftAttention(16, 2, (8, 8), 3, num_landmarks=9, kernels="triton").requires_grad_(False)
+
+    def kept(core, device: str) -> int:
+        module, x = copy.deepcopy(attention).to(device), torch.randn(2, 2, 64, 8, device=device, requires_grad=True)
+        module.core = core
+        with LiveBytes() as live:
+            out = module.attend(x, x, (8, 8))
+        assert out.grad_fn is not None
+        return live.now
+
+    filters = attention.local.weight.nbytes  # the autograd function copies them
+    assert kept(shapes_core, "meta") == kept(eager_core, "cpu") - filters

@@ -1,6 +1,7 @@
 """Plans of a run and their findings, for a launch on this machine and for hardware elsewhere."""
 
 import random
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from soft.errors import SettingError
+from soft.hardware.layout import BatchLayout
 from soft.hardware.memory import GIB
 from soft.launch import plan as planning
 from soft.launch import resources
+from soft.launch.hardware import Hardware
 from soft.training.build import build_module
 from soft.training.module import ImageClassifier
 from tests.test_config import MODELS, compose
@@ -182,7 +185,7 @@ def test_a_launch_on_too_few_nodes_is_refused(tmp_path, monkeypatch):
 
 def test_triton_kernels_that_the_devices_lack_are_refused_before_the_data_is_read(tmp_path, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET")
-    monkeypatch.setattr("soft.attention.kernels.availability._has_triton", lambda: True)
+    monkeypatch.setattr("soft.attention.kernels.availability.has_triton", lambda: True)
     triton = "model.attention.kernels=triton"
     with pytest.raises(SettingError, match="kernels=triton runs on a CPU in Triton's interpreter alone"):
         Recipe(triton, "trainer=cpu").launch(tmp_path)
@@ -209,3 +212,12 @@ def test_an_operation_that_cannot_be_simulated_is_no_obstacle(tmp_path):
     assert result.resources.memory is None
     assert kinds(result) == ["warning"]
     assert "memory of a step is not known" in result.findings[0].text
+
+
+@pytest.mark.parametrize(("arch", "expected"), [("sm_70", False), ("sm_80", True), ("sm_120", True), (None, False)])
+def test_the_memory_of_other_machines_gpus_is_that_of_the_kernels_they_run(arch, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(resources, "has_triton", lambda: True)
+    gpus = Hardware("cuda", 1, 1, BatchLayout(1, 8, 1))
+    assert resources._expects_kernels(gpus, arch) == expected
+    assert not resources._expects_kernels(replace(gpus, accelerator="cpu"), arch)

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from soft.attention.fast.selection import use_shapes_core
 from soft.hardware.layout import BatchLayout
 from soft.hardware.memory import peak_memory
 
@@ -114,6 +115,7 @@ def estimate_memory(
     precision: str = "32-true",
     gpu: bool = False,
     ddp: bool = False,
+    kernels: bool = False,
 ) -> MemoryEstimate:
     """Estimate the memory of the device that trains `module`, in 1 to 20 s.
 
@@ -129,6 +131,7 @@ def estimate_memory(
         precision: one of Lightning's names.
         gpu: take the optimiser and autocast as they are on GPUs, and leave this process out.
         ddp: add the gradient buckets of DistributedDataParallel.
+        kernels: SOFT's attention runs in Triton kernels, unless the model says otherwise; they keep no N×m tensor.
     """
     live = LiveBytes()
     dtype = _DTYPES.get(precision, torch.float32)
@@ -146,6 +149,9 @@ def estimate_memory(
         copies = {id(tensor): _empty_like(tensor, dtype, device) for tensor in tensors}
     model, ema, train_loss, optimizer = copy.deepcopy(parts, copies)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if kernels:
+        for part in filter(None, (model, ema)):
+            use_shapes_core(part)
 
     with ExitStack() as modes:
         for mode in (unreal, live, *([_Float32AsOnGpus()] if gpu and mixed else [])):

@@ -1,14 +1,17 @@
 """What one process of a run and its folder need, compared with what is there."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
+from soft.attention.kernels.availability import MIN_CAPABILITY, has_triton, why_not
 from soft.errors import SettingError
 from soft.hardware.memory import device_memory
 from soft.hardware.memory_estimate import MemoryEstimate, estimate_memory
@@ -77,6 +80,7 @@ def _estimate_memory(
                 recipe["trainer"]["precision"],
                 gpu=hardware.accelerator == "cuda",
                 ddp=hardware.layout.devices > 1,
+                kernels=_expects_kernels(hardware, recipe["trainer"].get("gpu_arch")),
             )
     except Exception as error:  # an operation without a shape function can raise anything, and still be trained
         text = f"The memory of a step is not known: {type(error).__name__}: {error}"
@@ -84,6 +88,16 @@ def _estimate_memory(
         return None
     findings += check_memory(memory, available)
     return memory
+
+
+def _expects_kernels(hardware: Hardware, gpu_arch: str | None) -> bool:
+    """Return whether kernels=auto comes to Triton's kernels, on the GPUs here or else on trainer.gpu_arch."""
+    if hardware.accelerator != "cuda" or not has_triton():
+        return False
+    if torch.cuda.is_available():
+        return why_not(torch.device("cuda", 0)) is None
+    written = re.fullmatch(r"sm_(\d+)(\d)[af]?", gpu_arch or "")
+    return written is not None and tuple(map(int, written.groups())) >= MIN_CAPABILITY
 
 
 def _kept(settings: Mapping[str, object]) -> int:

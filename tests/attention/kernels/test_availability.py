@@ -20,7 +20,7 @@ def untried():
 
     def forget():
         availability._failed.clear()
-        for cached in (availability._try_once, availability._has_triton, availability._why_not_gpu):
+        for cached in (availability._try_once, availability.has_triton, availability._why_not_gpu):
             cached.cache_clear()
 
     forget()
@@ -98,7 +98,7 @@ def test_kernels_that_fail_are_left_with_one_warning(attempt, problem, monkeypat
 
 
 def gpu(monkeypatch, capability: tuple[int, int], name: str) -> torch.device:
-    monkeypatch.setattr(availability, "_has_triton", lambda: True)
+    monkeypatch.setattr(availability, "has_triton", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
@@ -125,7 +125,7 @@ def test_the_compute_capability_counts(monkeypatch):
 )
 def test_other_devices_are_refused(device, message, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(availability, "_has_triton", lambda: True)
+    monkeypatch.setattr(availability, "has_triton", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SettingError, match=f"kernels=triton {message}; take kernels=auto"):
         check_kernels(torch.device(device))

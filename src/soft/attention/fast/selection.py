@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from soft.attention.fast.fused import fused_attention
 from soft.attention.fast.windows import sample_landmarks
@@ -71,11 +71,35 @@ def recorded_core(attention: SoftAttention, q: Tensor, v: Tensor, grid: tuple[in
     m, d = landmarks.shape[2], landmarks.shape[3]
     if not _operator_runs(attention.kernels, q.device, q.dtype, attention.inverse, m, d, attention.normalised):
         return attention.compose(q, v, grid)
-    factor = attention.global_factor(grid)
-    sizes = grid[0], grid[1], attention.scale, attention.newton_iters, attention.normalised, factor
-    filters = attention.local.weight.to(v.dtype)
-    x = torch.ops.soft.attention(q.transpose(1, 2), landmarks, v.transpose(1, 2), filters, *sizes)[0]
+    return _operate(attention, q, landmarks, v, grid)
+
+
+def shapes_core(attention: SoftAttention, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return X of Q and V (B, h, N, d) without values, with the tensors that the kernels keep and no others.
+
+    Only Triton's package is needed, and no GPU.
+    """
+    import soft.attention.kernels.operator  # noqa: F401 - registers the operator
+
+    landmarks, q = sample_landmarks(attention.landmarks, q, grid, attention.scale)
+    return _operate(attention, q, landmarks, v, grid)
+
+
+def _operate(attention: SoftAttention, q: Tensor, landmarks: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+    sizes = grid[0], grid[1], attention.scale, attention.newton_iters, attention.normalised
+    filters, factor = attention.local.weight.to(v.dtype), attention.global_factor(grid)
+    x = torch.ops.soft.attention(q.transpose(1, 2), landmarks, v.transpose(1, 2), filters, *sizes, factor)[0]
     return x.transpose(1, 2)
+
+
+def use_shapes_core(model: nn.Module) -> None:
+    """Let the attentions of a model without values take `shapes_core`, where `kernels=auto` would launch kernels."""
+    for attention in model.modules():
+        if getattr(attention, "kernels", "torch") != "torch" and attention.core is eager_core:
+            head_dim = attention.proj.in_features // attention.num_heads
+            sizes = attention.inverse, attention.landmarks.num_landmarks, head_dim
+            if why_not_sizes(torch.float32, *sizes) is None:
+                attention.core = shapes_core
 
 
 def _launches_kernels(attention: SoftAttention, q: Tensor, m: int) -> bool:

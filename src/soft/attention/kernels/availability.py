@@ -33,7 +33,7 @@ def check_kernels(device: torch.device) -> None:
 
 def why_not(device: torch.device) -> str | None:
     """Return what the kernels lack on a device, as the end of a sentence; None if they can be launched there."""
-    if not _has_triton():
+    if not has_triton():
         return "needs Triton, which is not installed here"
     if device.type == "cpu":
         if os.environ.get("TRITON_INTERPRET") == "1":
@@ -43,7 +43,8 @@ def why_not(device: torch.device) -> str | None:
 
 
 @functools.cache
-def _has_triton() -> bool:
+def has_triton() -> bool:
+    """Return whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
 
 

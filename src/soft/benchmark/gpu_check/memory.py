@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import timm
 import torch
 
+from soft.attention.kernels.availability import why_not
 from soft.benchmark.call_cost import MIB, peak_allocation
 from soft.benchmark.gpu_check.measured import Check, Measured
 from soft.data.augmentation import Augmentation
@@ -32,7 +33,10 @@ def measure_memory(check: Check) -> Iterator[Measured]:
                 1,
                 ema_decay=0.999,
             )
-            expected = estimate_memory(module, (3, size, size), layout, batch, precision, gpu=check.on_gpu)
+            kernels = check.on_gpu and why_not(check.device) is None
+            expected = estimate_memory(
+                module, (3, size, size), layout, batch, precision, gpu=check.on_gpu, kernels=kernels
+            )
             module = module.to(check.device)
             measured = _peak_of_step(module, batch, size, precision, check)
             # What a process takes besides its tensors is no part of the measured peak.
