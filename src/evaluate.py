@@ -37,7 +37,7 @@ def evaluate(cfg: DictConfig) -> float:
     quiet_libraries()
     check_single(cfg, "checkpoint")
     given, choices = OmegaConf.to_container(cfg, resolve=True), HydraConfig.get().runtime.choices
-    check_whole("seed", given["seed"], least=0)
+    check_whole("seed", given["seed"], low=0)
     check_trainer_settings(given["trainer"])
     trained, metadata = read_recipe(cfg.checkpoint), read_metadata(cfg.checkpoint)
     options = {key: value for key, value in given["model"]["attention"].items() if value is not None}

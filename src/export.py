@@ -30,7 +30,7 @@ def export(cfg: DictConfig) -> None:
     check_choice("format", given["format"], FORMATS)
     wanted = FORMATS[:-1] if given["format"] == "all" else (given["format"],)
     if given["float16_batch"] is not None:
-        check_whole("float16_batch", given["float16_batch"], least=1)
+        check_whole("float16_batch", given["float16_batch"], low=1)
         if "onnx" not in wanted:
             raise SettingError("float16_batch is for ONNX; add format=onnx or format=all, or leave it out.")
     if given["push_to_hub"] is not None:

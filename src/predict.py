@@ -23,7 +23,7 @@ def predict(cfg: DictConfig) -> None:
 
     check_single(cfg, "checkpoint")
     given = OmegaConf.to_container(cfg, resolve=True)
-    check_whole("contact_sheet", given["contact_sheet"], least=0)
+    check_whole("contact_sheet", given["contact_sheet"], low=0)
     device = choose_device(given["accelerator"])
     model = create_from_checkpoint(cfg.checkpoint, given.get("model"), cfg.weights)
 

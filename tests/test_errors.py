@@ -24,7 +24,7 @@ def test_two_readers_of_one_message(kind):
 def test_a_check_takes_either_name():
     for name, argument, setting in (("seed", "seed", "seed"), ("`data.batch_size`", "batch_size", "data.batch_size")):
         with pytest.raises(SettingError, match=f"^{argument}=0 has to be") as caught:
-            check_whole(name, 0, least=1)
+            check_whole(name, 0, low=1)
         assert caught.value.as_settings().startswith(f"{setting}=0 has to be")
 
 

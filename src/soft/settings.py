@@ -9,10 +9,10 @@ from collections.abc import Collection
 from soft.errors import SettingError
 
 
-def check_whole(name: str, value, least: int) -> None:
-    """Refuse everything but integers of at least `least`."""
-    if not _is_whole(value, least):
-        raise SettingError(f"{name}={value!r} has to be a whole number of at least {least}.")
+def check_whole(name: str, value, low: int) -> None:
+    """Refuse everything but integers of at least `low`."""
+    if not _is_whole(value, low):
+        raise SettingError(f"{name}={value!r} has to be a whole number of at least {low}.")
 
 
 def check_number(name: str, value, low: float, high: float = math.inf) -> None:
@@ -78,9 +78,9 @@ def check_flag(name: str, value) -> None:
         raise SettingError(f"{name}={_shown(value)} has to be true or false.")
 
 
-def _is_whole(value, least: int) -> bool:
+def _is_whole(value, low: int) -> bool:
     # Python counts True as 1, but `batch_size=true` is a slip.
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
 
 
 def _is_number(value, low: float, high: float) -> bool:

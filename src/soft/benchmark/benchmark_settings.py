@@ -27,10 +27,10 @@ def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) ->
     """
     check_each("parts", settings["parts"], lambda name, value: check_choice(name, value, PARTS))
     if settings["threads"] is not None:
-        check_whole("threads", settings["threads"], least=1)
-    check_whole("seed", settings["seed"], least=0)
+        check_whole("threads", settings["threads"], low=1)
+    check_whole("seed", settings["seed"], low=0)
     for part in PARTS[:-1]:
-        check_whole(f"{part}.rounds", settings[part]["rounds"], least=1)
+        check_whole(f"{part}.rounds", settings[part]["rounds"], low=1)
     _check_attention(settings["attention"])
     model = settings["model"]
     check_each("model.names", model["names"], check_model_name)
@@ -39,14 +39,14 @@ def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) ->
     check_number("model.drop_path_rate", model["drop_path_rate"], low=0, high=0.99)
     loader = settings["loader"]
     check_each("loader.augments", loader["augments"], lambda name, value: check_choice(name, value, recipes))
-    check_whole("loader.batch_size", loader["batch_size"], least=2)
+    check_whole("loader.batch_size", loader["batch_size"], low=2)
     if loader["batch_size"] % 2:
         raise SettingError(f"loader.batch_size={loader['batch_size']} has to be even: Mixup pairs images.")
     if loader["root"] is not None and not (Path(loader["root"]) / "train").is_dir():
         raise SettingError(f"loader.root={loader['root']} has no train/ folder; null writes images for the run.")
-    check_whole("loader.images", loader["images"], least=loader["batch_size"])
+    check_whole("loader.images", loader["images"], low=loader["batch_size"])
     check_each("loader.size", loader["size"], _whole(16), count=2)
-    check_whole("loader.quality", loader["quality"], least=1)
+    check_whole("loader.quality", loader["quality"], low=1)
     gpu = settings["gpu"]
     check_each("gpu.parts", gpu["parts"], lambda name, value: check_choice(name, value, GPU_CHECK))
     check_number("gpu.seconds", gpu["seconds"], low=1)
@@ -56,7 +56,7 @@ def check_benchmark(settings: Mapping[str, object], recipes: Collection[str]) ->
     if not (isinstance(train, list) and all(isinstance(word, str) and "=" in word for word in train)):
         raise SettingError(f"overhead.train={train!r} has to be a list of settings of src/train.py, such as [seed=1].")
     for name in ("steps", "starts"):
-        check_whole(f"overhead.{name}", settings["overhead"][name], least=1)
+        check_whole(f"overhead.{name}", settings["overhead"][name], low=1)
 
 
 def _check_attention(attention: Mapping[str, object]) -> None:
@@ -66,7 +66,7 @@ def _check_attention(attention: Mapping[str, object]) -> None:
     for name in ("tokens", "pyramid"):
         check_each(f"attention.{name}", attention[name], _whole(224 if name == "pyramid" else 1))
     for name in ("batch_size", "slope_from", "num_landmarks", "most_trained"):
-        check_whole(f"attention.{name}", attention[name], least=1)
+        check_whole(f"attention.{name}", attention[name], low=1)
     check_number("attention.longest", attention["longest"], low=0.001)
     smallest_side = math.isqrt(min(attention["tokens"]))
     side = landmark_side(attention["num_landmarks"], (smallest_side, smallest_side))

@@ -73,13 +73,13 @@ class ClassificationDataModule(LightningDataModule):
     ):
         super().__init__()
         check_pixels("`data.img_size`", img_size)
-        check_whole("`data.batch_size`", batch_size, least=1)
-        check_whole("`data.val_batch_size`", val_batch_size, least=1)
-        check_whole("seed", seed, least=0)
+        check_whole("`data.batch_size`", batch_size, low=1)
+        check_whole("`data.val_batch_size`", val_batch_size, low=1)
+        check_whole("seed", seed, low=0)
         if split is not None:
             check_text("`data.split`", split)
         if num_workers is not None:
-            check_whole("`data.num_workers`", num_workers, least=0)
+            check_whole("`data.num_workers`", num_workers, low=0)
         self.dataset = dataset
         self.split = split
         self.img_size = img_size

@@ -90,9 +90,9 @@ class ImageDataModule(ClassificationDataModule):
         check_choice("`data.interpolation`", interpolation, INTERPOLATIONS)
         check_number("`data.hflip`", chosen["hflip"], low=0, high=1)
         check_choice("`data.sampling`", sampling, SAMPLINGS)
-        check_whole("`data.max_bad_images`", max_bad_images, least=0)
+        check_whole("`data.max_bad_images`", max_bad_images, low=0)
         if chosen["num_classes"] is not None:
-            check_whole("`data.num_classes`", chosen["num_classes"], least=1)
+            check_whole("`data.num_classes`", chosen["num_classes"], low=1)
 
         self.num_classes = chosen["num_classes"]
         self.mean = tuple(chosen["mean"])

@@ -86,7 +86,7 @@ def size_notes(expected: dict[str, int] | None, found: dict[str, int | None]) ->
     """
     for name, count in (expected or {}).items():
         if count is not None:
-            check_whole(f"`data.expected.{name}`", count, least=0)
+            check_whole(f"`data.expected.{name}`", count, low=0)
     read = {name: count for name, count in found.items() if count is not None}
     if not expected or all(count == expected[name] for name, count in read.items()):
         return []

@@ -41,7 +41,7 @@ def fashion_mnist(
         train_images: only the first ones of the training file, whose order is random; None for all.
     """
     if train_images is not None:
-        check_whole("`data.train_images`", train_images, least=1)
+        check_whole("`data.train_images`", train_images, low=1)
     if not _has_fashion_mnist(root):
         raise _missing_fashion_mnist(root)
     validation = _is_validation("fashion_mnist", split, official="test")
@@ -142,9 +142,9 @@ def fake(
         classes: number of classes.
         source_size: pixels before any transform, an integer or [height, width].
     """
-    check_whole("`data.train_images`", train_images, least=1)
-    check_whole("`data.val_images`", val_images, least=1)
-    check_whole("`data.classes`", classes, least=1)
+    check_whole("`data.train_images`", train_images, low=1)
+    check_whole("`data.val_images`", val_images, low=1)
+    check_whole("`data.classes`", classes, low=1)
     check_pixels("`data.source_size`", source_size)
     height_width = (source_size, source_size) if isinstance(source_size, int) else tuple(source_size)
     train_set = NoiseImages(train_images, height_width, classes, stream=0)

@@ -74,8 +74,8 @@ def plan_shards(root: Path, out: Path, shard_size: int, shuffle: bool, seed: int
         shuffle: put the samples into the shards in a random order, for tools that read them from end to end.
         seed: of that order.
     """
-    check_whole("shard_size", shard_size, least=1)
-    check_whole("seed", seed, least=0)
+    check_whole("shard_size", shard_size, low=1)
+    check_whole("seed", seed, low=0)
     sets = imagenet(root)
     shards, manifest = [], {"classes": sets.class_names}
     source = hashlib.sha256()

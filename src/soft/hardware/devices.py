@@ -91,7 +91,7 @@ def count_nodes(num_nodes: int | str, launch: Launch | None = None) -> int:
     """Return the number of machines for a value of trainer.num_nodes: a number, or `auto` for the launcher's."""
     if num_nodes == "auto":
         return launch.nodes if launch is not None else 1
-    check_whole("trainer.num_nodes", num_nodes, least=1)
+    check_whole("trainer.num_nodes", num_nodes, low=1)
     return num_nodes
 
 

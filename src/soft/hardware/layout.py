@@ -41,8 +41,8 @@ def lay_out_batch(global_batch: int, devices: int, max_per_device: int) -> Batch
     Raises:
         SettingError: a size is below 1, or the global batch does not divide over the devices (names ones that do).
     """
-    check_whole("data.batch_size", global_batch, least=1)
-    check_whole("trainer.max_batch_per_device", max_per_device, least=1)
+    check_whole("data.batch_size", global_batch, low=1)
+    check_whole("trainer.max_batch_per_device", max_per_device, low=1)
     if global_batch % devices:
         below = global_batch // devices * devices
         nearest = ", ".join(str(size) for size in (below, below + devices) if size)

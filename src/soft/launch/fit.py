@@ -30,7 +30,7 @@ def begin(seed: int) -> Clock:
     """Start the clock of a run, quiet the libraries and seed every random generator; return the clock."""
     clock = Clock()
     quiet_libraries()
-    check_whole("seed", seed, least=0)
+    check_whole("seed", seed, low=0)
     seed_everything(seed, workers=True, verbose=False)
     return clock
 

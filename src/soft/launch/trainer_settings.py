@@ -31,10 +31,10 @@ def check_trainer_settings(settings: Mapping[str, object]) -> None:
             check_flag(f"trainer.{name}", settings[name])
     for name, least in _WHOLE.items():
         if name in settings:
-            check_whole(f"trainer.{name}", settings[name], least=least)
+            check_whole(f"trainer.{name}", settings[name], low=least)
     max_steps = settings.get("max_steps", -1)
     if max_steps != -1:
-        check_whole("trainer.max_steps", max_steps, least=1)
+        check_whole("trainer.max_steps", max_steps, low=1)
     for name in ("limit_train_batches", "limit_val_batches"):
         _check_limit(f"trainer.{name}", settings.get(name))
     if (clip := settings.get("gradient_clip_val")) is not None:

@@ -76,15 +76,15 @@ class SoftEncoder(nn.Module):
         check_pixels("`data.img_size`", img_size)
         sizes = {"in_chans": in_chans, "depth": depth, "embed_dim": embed_dim, "num_heads": num_heads}
         for name, value in sizes.items():
-            check_whole(f"`model.{name}`", value, least=1)
-        check_whole("`model.vocabulary`", vocabulary, least=2)
+            check_whole(f"`model.{name}`", value, low=1)
+        check_whole("`model.vocabulary`", vocabulary, low=2)
         check_number("`model.mlp_ratio`", mlp_ratio, low=0.01)
         check_choice("`model.embedding`", embedding, EMBEDDINGS)
         check_choice("`model.pos_embed`", pos_embed, POSITIONS)
         check_choice("`model.layout`", layout, LAYOUTS)
         check_rate("`model.drop_rate`", drop_rate)
         check_rate("`model.drop_path_rate`", drop_path_rate)
-        check_whole("`model.local_kernel`", local_kernel, least=0)
+        check_whole("`model.local_kernel`", local_kernel, low=0)
         if local_kernel and local_kernel % 2 == 0:
             raise SettingError(f"`model.local_kernel`={local_kernel} has to be odd, or 0 for no convolution.")
         check_pool(global_pool, layout, embedding)

@@ -105,9 +105,9 @@ def find_num_landmarks(windows: Sizes, grids: Sizes, preferred: int | None = Non
     """
     found = []
     sizes = [grids[stage] for stage in windows or grids]
-    most = min(min(size) ** 2 if min(size) > 1 else max(size) for size in sizes)
+    largest = min(min(size) ** 2 if min(size) > 1 else max(size) for size in sizes)
     squares = any(min(size) > 1 for size in sizes)  # a grid of one row takes any number
-    for number in range(1, most + 1):
+    for number in range(1, largest + 1):
         if squares and math.isqrt(number) ** 2 != number:
             continue
         samplers = {stage: LandmarkSampler(1, grids[stage], number, "avgpool") for stage in windows}

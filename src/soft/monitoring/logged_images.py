@@ -34,10 +34,10 @@ class LoggedImages(Callback):
     """
 
     def __init__(self, first_batch: int = 16, attention_images: int = 4, attention_every: int | None = None):
-        check_whole("callbacks.logged_images.first_batch", first_batch, least=0)
-        check_whole("callbacks.logged_images.attention_images", attention_images, least=0)
+        check_whole("callbacks.logged_images.first_batch", first_batch, low=0)
+        check_whole("callbacks.logged_images.attention_images", attention_images, low=0)
         if attention_every is not None:
-            check_whole("callbacks.logged_images.attention_every", attention_every, least=1)
+            check_whole("callbacks.logged_images.attention_every", attention_every, low=1)
         self.first_batch = first_batch
         self.attention_images = attention_images
         self.attention_every = attention_every

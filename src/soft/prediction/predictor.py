@@ -92,10 +92,10 @@ def predict(
         SettingError: an argument does not fit, the model reads no pictures, none of the images can be read, or the
             model's answers are not finite.
     """
-    check_whole("top", top, least=1)
-    check_whole("batch_size", batch_size, least=1)
+    check_whole("top", top, low=1)
+    check_whole("batch_size", batch_size, low=1)
     if num_workers is not None:
-        check_whole("num_workers", num_workers, least=0)
+        check_whole("num_workers", num_workers, low=0)
     check_reads_pictures(model)
     paths, notes = find_pictures(images)
     names, note = class_names(model)

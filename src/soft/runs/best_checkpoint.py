@@ -33,7 +33,7 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, dirpath: str | Path, monitor: str = "val/top1", mode: str = "auto", **options: Any):
         filename = str(options.pop("filename", None) or "best")
         if options.get("save_top_k") is not None:
-            check_whole("callbacks.checkpoint.save_top_k", options["save_top_k"], least=-1)
+            check_whole("callbacks.checkpoint.save_top_k", options["save_top_k"], low=-1)
         if options.get("save_top_k", 1) not in (0, 1) and "{" not in filename:
             filename = f"{filename}-epoch{{epoch}}"
         options = {"enable_version_counter": False, "auto_insert_metric_name": False, **options}

@@ -58,7 +58,7 @@ class LastCheckpoint(Callback):
         if every_n_minutes is not None:
             check_number("callbacks.last_checkpoint.every_n_minutes", every_n_minutes, low=0)
         if every_n_train_steps is not None:
-            check_whole("callbacks.last_checkpoint.every_n_train_steps", every_n_train_steps, least=1)
+            check_whole("callbacks.last_checkpoint.every_n_train_steps", every_n_train_steps, low=1)
         self.dirpath = Path(dirpath)
         self.seconds = None if every_n_minutes is None else 60 * every_n_minutes
         self.every_n_train_steps = every_n_train_steps

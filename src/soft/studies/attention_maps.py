@@ -55,7 +55,7 @@ def attention_maps(
     for point in points:
         check_numbers("points", point, count=2, low=0, high=1)
     if head is not None:
-        check_whole("head", head, least=0)
+        check_whole("head", head, low=0)
     known = attention_layers(model)
     maps: dict[str, Tensor] = {}
 

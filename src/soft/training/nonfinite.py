@@ -34,7 +34,7 @@ class NonFiniteGuard:
     """
 
     def __init__(self, model: nn.Module, limit: int):
-        check_whole("max_nonfinite_steps", limit, least=1)
+        check_whole("max_nonfinite_steps", limit, low=1)
         self.model = model
         self.limit = limit
         self.skipped = self.in_a_row = 0

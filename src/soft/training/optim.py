@@ -120,8 +120,8 @@ def build_scheduler(
     Raises:
         SettingError: a setting is out of range.
     """
-    check_whole("schedule.epochs", epochs, least=1)
-    check_whole("schedule.warmup_epochs", warmup_epochs, least=0)
+    check_whole("schedule.epochs", epochs, low=1)
+    check_whole("schedule.warmup_epochs", warmup_epochs, low=0)
     if warmup_epochs and warmup_epochs >= epochs:
         raise SettingError(f"schedule.warmup_epochs={warmup_epochs} has to be less than schedule.epochs={epochs}.")
     check_number("schedule.warmup_lr", warmup_lr, low=0)

@@ -30,7 +30,7 @@ class Pruning(Callback):
             if value is not None:
                 check_text(f"callbacks.pruning.{name}", value)
         if trial is not None:
-            check_whole("callbacks.pruning.trial", trial, least=0)
+            check_whole("callbacks.pruning.trial", trial, low=0)
         self.monitor = monitor
         self.storage = storage
         self.study = study

@@ -37,8 +37,8 @@ class GeneratedTask(Dataset, ABC):
 
     def __init__(self, size: int, split: str, seed: int):
         check_choice("`data.split`", split, SPLITS)
-        check_whole(f"`data.{split}_examples`", size, least=1)
-        check_whole("`data.task_seed`", seed, least=0)
+        check_whole(f"`data.{split}_examples`", size, low=1)
+        check_whole("`data.task_seed`", seed, low=0)
         self.size = size
         self.split = split
         self.seed = seed

@@ -56,10 +56,10 @@ class ListOps(GeneratedTask):
         max_length: int = 2000,
     ):
         super().__init__(size, split, seed)
-        check_whole("`data.max_depth`", max_depth, least=2)
-        check_whole("`data.max_args`", max_args, least=2)
-        check_whole("`data.min_length`", min_length, least=0)
-        check_whole("max_length, the N of data.img_size=[1, N],", max_length, least=5)
+        check_whole("`data.max_depth`", max_depth, low=2)
+        check_whole("`data.max_args`", max_args, low=2)
+        check_whole("`data.min_length`", min_length, low=0)
+        check_whole("max_length, the N of data.img_size=[1, N],", max_length, low=5)
         self.max_depth = max_depth
         self.max_args = max_args
         self.min_length = min_length

@@ -80,10 +80,10 @@ class Pathfinder(GeneratedTask):
         dot_radius: float = 1.5,
     ):
         super().__init__(size, split, seed)
-        check_whole("`data.img_size`", img_size, least=8)
-        check_whole("`data.dashes`", dashes, least=2)
-        check_whole("`data.distractors`", distractors, least=0)
-        check_whole("`data.distractor_dashes`", distractor_dashes, least=1)
+        check_whole("`data.img_size`", img_size, low=8)
+        check_whole("`data.dashes`", dashes, low=2)
+        check_whole("`data.distractors`", distractors, low=0)
+        check_whole("`data.distractor_dashes`", distractor_dashes, low=1)
         for name, value in (("dash_length", dash_length), ("gap", gap), ("dot_radius", dot_radius)):
             check_number(f"`data.{name}`", value, low=1)
         check_number("`data.thickness`", thickness, low=0.1)

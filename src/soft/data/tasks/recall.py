@@ -45,9 +45,9 @@ class Recall(GeneratedTask):
     ):
         super().__init__(size, split, seed)
         check_pixels("`data.img_size`", grid)
-        check_whole("`data.pairs`", pairs, least=1)
-        check_whole("`data.colours`", colours, least=1)
-        check_whole("`data.digits`", digits, least=2)
+        check_whole("`data.pairs`", pairs, low=1)
+        check_whole("`data.colours`", colours, low=1)
+        check_whole("`data.digits`", digits, low=2)
         self.grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
         cells = self.grid[0] * self.grid[1]
         if pairs >= cells:

@@ -83,7 +83,7 @@ class TaskDataModule(ClassificationDataModule):
         given = {"train": train_examples, "val": val_examples, "test": test_examples}
         numbers = {name: usual_numbers[name] if number is None else number for name, number in given.items()}
         for name, number in numbers.items():
-            check_whole(f"`data.{name}_examples`", number, least=1)
+            check_whole(f"`data.{name}_examples`", number, low=1)
         self.options = usual | options
         build = partial(TASKS[dataset], task_seed=task_seed, img_size=img_size)
         check_options(dataset, build, {"size": None, "split": None, **self.options})
