@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from cli.command_line import ConfigError
 from cli.places import STUDIES
 from hydra_plugins.evaluate_runs import asked_evaluations, evaluate_runs
-from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
+from hydra_plugins.missing_runs import finish, lock_sweep, run_missing
 
 MULTIRUN = "multirun.yaml"  # the name that Hydra's own sweepers use; the report reads the command from this file
 

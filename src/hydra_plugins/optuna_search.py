@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cli.command_line import ConfigError, quote, unquote
 from hydra_plugins.grid import MULTIRUN, as_word
-from hydra_plugins.sweep_folder import finish, lock_sweep, run_missing
+from hydra_plugins.missing_runs import finish, lock_sweep, run_missing
 
 
 @dataclass

@@ -4,7 +4,7 @@ import json
 
 import yaml
 
-from hydra_plugins import sweep_folder
+from hydra_plugins import missing_runs
 from hydra_plugins.sweep_folder import SweepFolder
 from soft.runs.identity import FORMAT, identity
 
@@ -83,12 +83,12 @@ def test_a_job_of_an_older_version_is_still_the_same_job():
 
 def test_a_sweep_over_what_watches_a_run_runs_every_job(tmp_path):
     jobs = [["+callbacks.fault.step=1", "seed=0"], ["+callbacks.fault.step=2", "seed=0"]]
-    varied = sweep_folder._varied(jobs)
+    varied = missing_runs._varied(jobs)
     assert varied == ["callbacks.fault.step"]
     recipes = [{"callbacks": {"fault": {"step": step}, "other": step}} for step in (1, 2)]
     assert identity(recipes[0], varied) != identity(recipes[1], varied)
     assert identity(recipes[0]) == identity(recipes[1])
     trials = [["callbacks.pruning.trial=1"], ["callbacks.pruning.trial=2"]]
     assert (
-        sweep_folder._varied(trials) == sweep_folder._varied([["name=a"], ["name=b"]]) == sweep_folder._varied([]) == []
+        missing_runs._varied(trials) == missing_runs._varied([["name=a"], ["name=b"]]) == missing_runs._varied([]) == []
     )

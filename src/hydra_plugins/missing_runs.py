@@ -1,0 +1,137 @@
+"""Runs those jobs of a sweep that no earlier start has finished, and ends the sweep with its report."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cli.command_line import ConfigError, quote
+from cli.places import SOURCES
+from cli.safe_names import inside
+from cli.secrets import masked
+from cli.sweep_jobs import objective
+from hydra_plugins.other_studies import OtherStudies, take_over
+from hydra_plugins.sweep_folder import SweepFolder
+
+
+def run_missing(
+    launcher: Launcher, context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]]
+) -> list[JobReturn]:
+    """Launch the jobs that no earlier start has finished; return a result for every job.
+
+    Args:
+        launcher: what runs the jobs.
+        context: Hydra's, to load the configuration of each job.
+        config: the sweep's configuration.
+        jobs: the overrides of each job.
+    """
+    from soft.runs.folder import RESULT
+    from soft.runs.identity import identity
+
+    sweep = Path(config.hydra.sweep.dir).absolute()
+    varied = _varied(jobs)
+    runs, finished, missing, keys = SweepFolder(sweep, varied), {}, {}, []
+    others, taken = OtherStudies(sweep, config, varied), []
+    for number, overrides in enumerate(jobs):
+        job = context.config_loader.load_sweep_config(config, list(overrides))
+        with open_dict(job):
+            job.hydra.job.id = job.hydra.job.num = number
+        recipe = identity(_resolve(job, varied), varied)
+        key = json.dumps(recipe, sort_keys=True)
+        keys.append(key)
+        if key in finished or key in missing:
+            continue  # jobs that compute the same are run once
+        folder = runs.find(recipe)
+        if folder is None and (run := others.find(recipe)):
+            folder, _ = runs.place(recipe, inside(job.hydra.sweep.subdir, "hydra.sweep.subdir"))
+            take_over(run, folder, job, overrides)
+            taken.append(run.parent.name)
+        if folder is not None and (folder / RESULT).is_file():
+            finished[key] = JobReturn(
+                list(filter_overrides(overrides)), job, working_dir=str(folder), status=JobStatus.COMPLETED
+            )
+            finished[key].return_value = objective(folder)
+            continue
+        folder, checkpoint = runs.place(recipe, inside(job.hydra.sweep.subdir, "hydra.sweep.subdir"))
+        goes_on = [f"resume={quote(checkpoint)}"] if checkpoint else []
+        missing[key] = [*overrides, *goes_on, f"hydra.sweep.subdir={quote(folder.relative_to(sweep))}"]
+    if finished:
+        print(f"{len(finished)} of {len(jobs)} runs are finished already, in {sweep}", flush=True)
+    if taken:
+        names = ", ".join(dict.fromkeys(taken))
+        print(f"{len(taken)} of them have been taken over from other studies: {names}", flush=True)
+    if missing:
+        launched = launcher.launch(list(missing.values()), initial_job_idx=0)
+        finished |= zip(missing, launched, strict=True)
+    return [finished[key] for key in keys]
+
+
+def _resolve(job: DictConfig, varied: Sequence[str]) -> dict[str, object]:
+    """Return the configuration of a job that has not started, as the job's config.yaml will hold it."""
+    from soft.runs.identity import RECORDING
+
+    parts = [name for name in job if name not in RECORDING]
+    recipe = OmegaConf.masked_copy(job, parts)
+    for key in varied:
+        if key.partition(".")[0] in RECORDING:
+            OmegaConf.update(recipe, key, OmegaConf.select(job, key), force_add=True)
+    return masked(OmegaConf.to_container(recipe, resolve=True))
+
+
+@contextmanager
+def lock_sweep(config: DictConfig) -> Iterator[Path]:
+    """Lock the sweep's folder for this process, and yield it.
+
+    Raises:
+        ConfigError: another sweep is running in the folder.
+    """
+    sweep = Path(config.hydra.sweep.dir).absolute()
+    sweep.mkdir(parents=True, exist_ok=True)
+    handle = os.open(sweep, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"A sweep is running in {sweep}; wait for its end, or choose another folder with hydra.sweep.dir."
+        ) from None
+    else:
+        yield sweep
+    finally:
+        os.close(handle)
+
+
+def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
+    """Write the sweep's report and list the runs that failed; raise the error of the first one."""
+    if any(sweep.rglob("result.json")):
+        print(flush=True)
+        subprocess.run([sys.executable, str(SOURCES / "report.py"), f"sweep={sweep}"], check=False)
+    failed = [result for result in results if result.status == JobStatus.FAILED]
+    if results:
+        print(f"\n{len(results) - len(failed)} of {len(results)} runs finished, in {sweep}", flush=True)
+    for result in failed:
+        print(f"failed: {result.working_dir} {' '.join(result.overrides)}", file=sys.stderr)
+    for result in failed:
+        _ = result.return_value  # raises the job's error
+
+
+def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Return the keys and groups of overrides that differ between jobs and tell their runs apart.
+
+    Three kinds of overrides do not tell runs apart: the trial number of a search, a run's name, and the choice of
+    loggers or callbacks as a whole.
+    """
+    from soft.runs.identity import RECORDING
+
+    everywhere = set.intersection(*map(set, jobs)) if jobs else set()
+    keys = {word.lstrip("+~").partition("=")[0] for job in jobs for word in job if word not in everywhere}
+    keys = {key.replace("/", ".") for key in keys - {"callbacks.pruning.trial"}}
+    return sorted(key for key in keys if "." in key or key not in RECORDING)
