@@ -2,9 +2,9 @@
 
 from soft.benchmark.gpu_check.environment import measure_environment
 from soft.benchmark.gpu_check.measured import Part
-from soft.benchmark.gpu_check.step_memory import measure_memory
 from soft.benchmark.gpu_check.numbers import measure_numbers
 from soft.benchmark.gpu_check.speed import measure_convolutions, measure_cores, measure_newton, measure_steps
+from soft.benchmark.gpu_check.step_memory import measure_memory
 from soft.benchmark.gpu_check.training import measure_loader, measure_training
 from soft.benchmark.gpu_check.waits import measure_waits
 
