@@ -80,6 +80,29 @@ def test_another_grid_runs_unchanged(sampling, m):
     assert sampler(torch.randn(1, 1, 256, 8), (16, 16)).shape == (1, 1, m, 8)
 
 
+@pytest.mark.parametrize(("sampling", "m"), [("conv", 16), ("avgpool", 9)])
+@pytest.mark.parametrize("times", [(2, 2), (3, 1)], ids=str)
+def test_a_dynamic_sampler_answers_to_an_enlarged_grid_as_to_its_own(sampling, m, times):
+    sampler = LandmarkSampler(8, (8, 7), m, sampling)
+    sampler.dynamic = True
+    q = torch.randn(2, 3, 56, 8)
+    larger = q.unflatten(2, (8, 7)).repeat_interleave(times[0], 2).repeat_interleave(times[1], 3).flatten(2, 3)
+    expected = sampler(q, (8, 7))
+    assert expected.shape[2] == m
+    torch.testing.assert_close(sampler(larger, (8 * times[0], 7 * times[1])), expected)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 20), (9, 8), (50, 33)], ids=str)
+def test_a_dynamic_sampler_gives_m_landmarks_of_any_grid(grid):
+    sampler = LandmarkSampler(8, (8, 8), 4)
+    sampler.dynamic = True
+    q = torch.randn(1, 2, grid[0] * grid[1], 8, requires_grad=True)
+    landmarks = sampler(q, grid)
+    assert landmarks.shape == (1, 2, 4, 8)
+    landmarks.square().sum().backward()
+    assert (q.grad.abs().sum(-1) > 0).all()
+
+
 def test_a_grid_below_the_window_is_an_error_that_names_img_size():
     sampler = LandmarkSampler(8, (8, 8), 4)
     with pytest.raises(SettingError, match=r"3x8 tokens is smaller than the landmark window of 4x4.*img_size"):

@@ -18,8 +18,9 @@ class LandmarkSampler(nn.Module):
 
     Args:
         head_dim: width d of a head.
-        grid: height and width in tokens that the sampler is sized for. Another grid runs through it unchanged (as in
-            the released code), which changes the number of landmarks for `conv` and `avgpool`.
+        grid: height and width in tokens that the sampler is sized for. On another grid the windows stay as they are (as
+            in the released code), which changes the number of landmarks for `conv` and `avgpool`; with the attribute
+            `dynamic` set, queries are first averaged onto `grid`, which keeps it.
         num_landmarks: m, a square number with √m no larger than either side of the grid. On a sequence, which is a grid
             of one row, any number up to its length.
         sampling: `conv` (a convolution d→d shared by the heads, as published), `avgpool` (the mean of the same
@@ -45,6 +46,8 @@ class LandmarkSampler(nn.Module):
             check_positive("landmark_gain", gain, otherwise="auto for 2/√d")
         self.sampling = sampling
         self.num_landmarks = num_landmarks
+        self.grid = (grid[0], grid[1])
+        self.dynamic = False
         self.tokens = grid[0] * grid[1]
         rows, columns = landmark_grid(num_landmarks, grid)
         # At 224 px the published strides of 8, 4 and 2 follow; in general it is the largest stride that fits, and the
@@ -68,7 +71,7 @@ class LandmarkSampler(nn.Module):
         """Return the landmarks (B, h, m, d) of `scale` times the queries (B, h, H·W, d) on their grid (H, W).
 
         Raises:
-            SettingError: the grid is smaller than a landmark's window.
+            SettingError: the grid is smaller than a landmark's window, and `dynamic` is not set.
         """
         b, h, n, d = q.shape
         if self.sampling == "first":
@@ -76,11 +79,17 @@ class LandmarkSampler(nn.Module):
         if self.positions is not None:
             # In proportion to the tokens, so that positions spread over a grid of another size too.
             return self.activate(scale * q[:, :, self.positions * n // self.tokens])
+        if self.resizes(grid):
+            q, grid = F.adaptive_avg_pool2d(_images(q, grid), self.grid).flatten(2).mT.reshape(b, h, -1, d), self.grid
         self.check_grid(grid)
         if self.conv is not None:
             return self.activate(self._convolve(q, self.scaled_filters(q, scale), grid))
         pooled = F.avg_pool2d(_images(q, grid), self.kernel, self.stride)
         return self.activate(scale * pooled.flatten(2).transpose(1, 2).reshape(b, h, -1, d))
+
+    def resizes(self, grid: tuple[int, int]) -> bool:
+        """Return whether queries on this grid are averaged onto the sampler's own grid first."""
+        return self.dynamic and (grid[0] != self.grid[0] or grid[1] != self.grid[1])
 
     def activate(self, sampled: Tensor) -> Tensor:
         """Return LayerNorm and GELU of what was sampled, (B, h, m, d) -> (B, h, m, d)."""
@@ -99,7 +108,8 @@ class LandmarkSampler(nn.Module):
         if grid[0] < self.kernel[0] or grid[1] < self.kernel[1]:
             raise SettingError(
                 f"A grid of {grid[0]}x{grid[1]} tokens is smaller than the landmark window of "
-                f"{self.kernel[0]}x{self.kernel[1]}; build the model with img_size set to the input's size."
+                f"{self.kernel[0]}x{self.kernel[1]}; build the model with img_size set to the input's size, or with "
+                "dynamic_img_size=True."
             )
 
     def _convolve(self, q: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -12,6 +12,7 @@ from timm.layers import ConvNormAct, calculate_drop_path_rates, to_2tuple, trunc
 from torch import Tensor, nn
 
 from soft.attention import create_attention
+from soft.attention.landmarks import LandmarkSampler
 from soft.errors import SettingError
 from soft.models.blocks import ClassTokenStage, SoftStage, create_classifier
 from soft.models.checkpoints import fit_to_model
@@ -26,8 +27,7 @@ class SoftTransformer(FeatureMaps, nn.Module):
 
     Args:
         img_size: pixels, or (height, width), that position embeddings and landmark samplers are sized for. Inputs of
-            other sizes run too, with resized embeddings and, for `conv` and `avgpool` sampling, another number of
-            landmarks.
+            other sizes run too, with resized embeddings.
         in_chans: channels of the images.
         num_classes: width of the classifier; 0 for none.
         global_pool: `token` (the class token, as published), `avg` (the mean of the other tokens) or "" (all tokens).
@@ -37,6 +37,11 @@ class SoftTransformer(FeatureMaps, nn.Module):
         mlp_ratio: hidden width of a block's MLP over its token width.
         drop_rate: dropout before the classifier.
         drop_path_rate: rate of the last block, to which the rates rise linearly from 0; `SoftBlock` says what it does.
+        dynamic_img_size: keep the number of landmarks for inputs of other sizes, so that the cost grows with their
+            pixels: queries are averaged onto the grid of `img_size`, and landmarks are sampled there. Without it the
+            windows of `conv` and `avgpool` sampling keep their size, as in the released code; the number of landmarks
+            then grows with the pixels, the cost of their inverse with its cube, and an input that is smaller than a
+            window is an error.
         attention: the attention of stages 1 to 3, a name of `soft.attention.ATTENTIONS`.
         device, dtype: where the parameters lie, and their type.
         attention_options: that attention's own arguments, such as `num_landmarks`, `newton_iters`, `sampling`.
@@ -60,6 +65,7 @@ class SoftTransformer(FeatureMaps, nn.Module):
         mlp_ratio: float = 4.0,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        dynamic_img_size: bool = False,
         attention: str = "soft",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -102,6 +108,9 @@ class SoftTransformer(FeatureMaps, nn.Module):
                 stage = ClassTokenStage(dim, heads, grids[i], drops[i], mlp_ratio)
             self.stages.append(stage)
             self.feature_info.append({"num_chs": dim, "reduction": reductions[i], "module": f"stages.{i}"})
+        for sampler in self.modules():
+            if isinstance(sampler, LandmarkSampler):
+                sampler.dynamic = dynamic_img_size
 
         self.norm = nn.LayerNorm(embed_dims[-1], eps=1e-6)
         self.head_drop = nn.Dropout(drop_rate)

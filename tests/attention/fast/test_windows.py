@@ -66,6 +66,17 @@ def test_landmarks_and_their_gradients_are_the_samplers(grid, m, is_product, sam
     torch.testing.assert_close(*(torch.autograd.grad(out, leaves, weight) for out in (landmarks, expected)))
 
 
+def test_a_dynamic_sampler_averages_queries_first():
+    torch.manual_seed(0)
+    sampler = LandmarkSampler(4, (8, 8), 16).double()
+    sampler.dynamic = True
+    q = torch.randn(2, 3, 190, 4, dtype=torch.float64, requires_grad=True)
+    landmarks, same = sample_landmarks(sampler, q, (19, 10), 0.5)
+    assert landmarks.shape == (2, 3, 16, 4)
+    assert torch.equal(same, q)
+    torch.testing.assert_close(landmarks, sampler(q, (19, 10), 0.5))
+
+
 def test_a_grid_below_the_window_is_an_error_that_names_img_size():
     with pytest.raises(SettingError, match=r"3x8 tokens is smaller than the landmark window of 4x4.*img_size"):
         sample_landmarks(LandmarkSampler(8, (8, 8), 4), torch.randn(1, 1, 24, 8), (3, 8), 1.0)

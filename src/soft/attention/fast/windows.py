@@ -19,7 +19,8 @@ MAX_REPEATS = 4
 
 def sample_landmarks(sampler: LandmarkSampler, q: Tensor, grid: Pair, scale: float) -> tuple[Tensor, Tensor]:
     """Return the landmarks that `sampler` gives, and the queries for whatever else takes them, see `sample_windows`."""
-    if sampler.conv is None or math.prod(sampler.kernel) > MAX_REPEATS * math.prod(sampler.stride) or not is_eager():
+    overlap = math.prod(sampler.kernel) > MAX_REPEATS * math.prod(sampler.stride)
+    if sampler.conv is None or overlap or sampler.resizes(grid) or not is_eager():
         return sampler(q, grid, scale), q
     sampler.check_grid(grid)
     filters = sampler.scaled_filters(q, scale).permute(0, 2, 3, 1).reshape(q.shape[-1], -1)
