@@ -18,7 +18,7 @@ RECIPE = Recipe(
     lr=1e-4,
     weight_decay=1e-4,
     warmup=500,
-    drops=(60_000, 82_500),
+    drops=(60_000, 80_000),
 )
 
 

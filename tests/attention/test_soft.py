@@ -147,6 +147,32 @@ def test_the_kernel_mean_is_that_of_p(attention):
     torch.testing.assert_close(found, expected)
 
 
+@BOTH
+@pytest.mark.parametrize("times", [(2, 2), (1, 3)], ids=str)
+def test_a_dynamic_attention_sees_an_enlarged_grid_as_its_own(attention, times):
+    torch.manual_seed(0)
+    module = attention(16, 2, (8, 6), 0, num_landmarks=9, landmark_gain="auto").double()
+    module.landmarks.dynamic = True
+    grid = (8 * times[0], 6 * times[1])
+
+    def enlarge(x):
+        rows = x.unflatten(-2, (8, 6)).repeat_interleave(times[0], -3)
+        return rows.repeat_interleave(times[1], -2).flatten(-3, -2)
+
+    x = image(3, (2, 48, 16))
+    expected = enlarge(module(x, (8, 6)))
+    torch.testing.assert_close(module(enlarge(x), grid), expected)
+    torch.testing.assert_close(torch.jit.script(module)(enlarge(x), grid), expected)
+    glob, local = module.branches(enlarge(x), grid)
+    assert not local.any()
+    torch.testing.assert_close(glob, enlarge(module.branches(x, (8, 6))[0]))
+    maps = module.attention_map(enlarge(x), grid, [0]).unflatten(-1, grid)
+    whole = maps.unflatten(-2, (8, times[0])).unflatten(-1, (6, times[1])).sum((-3, -1)).flatten(-2)
+    torch.testing.assert_close(whole, module.attention_map(x, (8, 6), [0]))
+    module.landmarks.dynamic = False
+    assert relative_error(module(enlarge(x), grid), expected) > 0.1
+
+
 def test_a_smaller_landmark_gain_starts_with_a_wider_kernel():
     x = torch.randn(4, 64, 16, dtype=torch.float64)
     means = [small(landmark_gain=gain).kernel_mean(x, (8, 8)).mean() for gain in (1.0, 0.6, 0.3)]

@@ -33,7 +33,7 @@ def run(text: str) -> dict[str, object]:
 
 def test_every_page_with_code_is_run_here():
     shown = {page.name for page in PAGES if blocks(page, "python")}
-    assert shown == {"after_training.md", "own_attention.md", "own_data.md", "python.md"}
+    assert shown == {"after_training.md", "own_attention.md", "own_data.md", "python.md", "transfer.md"}
 
 
 def test_python(capsys, tmp_path):
@@ -55,6 +55,26 @@ def test_after_training(capsys):
     run(block.text)
     sizes = [line.split(", ")[-1] for line in capsys.readouterr().out.splitlines()]
     assert sizes == ["56])", "28])", "14])", "7])"]
+
+
+def test_transfer(capsys):
+    (block,) = blocks(DOCS / "transfer.md", "python")
+    run(block.text)
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first in block.text
+    assert last == "32 (1, 512, 12, 16)"
+
+
+def test_cost_against_pixels():
+    """The page's table is what its script counts."""
+    page, transfer = (DOCS / "transfer.md").read_text(), runpy.run_path(str(DOCS / "transfer.py"))
+    assert "(transfer.png)" in page
+    for options in transfer["PYRAMIDS"].values():
+        costs = transfer["giga_macs"](options)
+        by_size = dict(zip(transfer["SIZES"], costs, strict=True))
+        shown = [by_size[size] for size in ((224, 224), (512, 512), (800, 1333), (1600, 2666))]
+        row = " | ".join(f"{cost:,.1f}" for cost in shown)
+        assert f"| {row} | pixels^{transfer['slope'](costs):.2f} |" in page
 
 
 def test_own_attention(capsys, monkeypatch):

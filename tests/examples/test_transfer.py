@@ -103,7 +103,7 @@ def test_levels_of_a_padded_image(name, strides):
 
 def test_the_schedule_of_coco():
     rate = load("retinanet").RECIPE.rate
-    steps = {0: 1 / 500, 249: 0.5, 500: 1, 59_999: 1, 60_000: 0.1, 82_499: 0.1, 82_500: 0.01, 89_999: 0.01}
+    steps = {0: 1 / 500, 249: 0.5, 500: 1, 59_999: 1, 60_000: 0.1, 79_999: 0.1, 80_000: 0.01, 89_999: 0.01}
     assert [rate(step, 90_000) for step in steps] == pytest.approx(list(steps.values()))
     assert [rate(step, 12) for step in (1, 7, 8, 10, 11)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 

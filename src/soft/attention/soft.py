@@ -114,8 +114,9 @@ class SoftAttention(nn.Module):
         landmarks = self.landmarks(q, grid, self.scale)
         p, a = gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
         inverse = kernel_inverse(a, self.inverse, self.newton_iters, self.normalised)
-        if self.global_scale is not None:
-            inverse = self.global_scale / q.shape[2] * inverse
+        factor = self.global_factor(grid)
+        if factor != 1.0:
+            inverse = factor * inverse
         # In this order nothing costs more than N·m·d.
         x = p @ (inverse @ (p.transpose(-2, -1) @ v))
         return x + convolve(v, self.local.weight, grid)
@@ -124,10 +125,17 @@ class SoftAttention(nn.Module):
         """Return `kernel_inverse` of A with this attention's settings, (B, h, m, m), without a gradient."""
         return fast_inverse(a, self.inverse, self.newton_iters, self.normalised)
 
-    @torch.jit.unused
     def global_factor(self, grid: tuple[int, int]) -> float:
-        """Return what the global term is multiplied by on this grid: c/N, or 1 as published."""
-        return 1.0 if self.global_scale is None else self.global_scale / (grid[0] * grid[1])
+        """Return what the global term is multiplied by on this grid: 1 as published, or c/N.
+
+        With a dynamic sampler it is the number of tokens that the sampler is sized for over N: the sum over all tokens
+        then stays as large as on the sampler's own grid.
+        """
+        if self.global_scale is not None:
+            return self.global_scale / (grid[0] * grid[1])
+        if self.landmarks.dynamic:
+            return self.landmarks.tokens / (grid[0] * grid[1])
+        return 1.0
 
     @torch.no_grad()
     def newton_residual(self, x: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -37,11 +37,11 @@ class SoftTransformer(FeatureMaps, nn.Module):
         mlp_ratio: hidden width of a block's MLP over its token width.
         drop_rate: dropout before the classifier.
         drop_path_rate: rate of the last block, to which the rates rise linearly from 0; `SoftBlock` says what it does.
-        dynamic_img_size: keep the number of landmarks for inputs of other sizes, so that the cost grows with their
-            pixels: queries are averaged onto the grid of `img_size`, and landmarks are sampled there. Without it the
-            windows of `conv` and `avgpool` sampling keep their size, as in the released code; the number of landmarks
-            then grows with the pixels, the cost of their inverse with its cube, and an input that is smaller than a
-            window is an error.
+        dynamic_img_size: let SOFT attention see inputs of other sizes as those of `img_size`: queries are averaged onto
+            its grid, where the same number of landmarks is sampled, and the sum over all tokens keeps its size. The
+            cost then grows with the pixels. Without it the windows of `conv` and `avgpool` sampling keep their size,
+            as in the released code: the number of landmarks grows with the pixels, the cost of their inverse with its
+            cube, and an input that is smaller than a window is an error.
         attention: the attention of stages 1 to 3, a name of `soft.attention.ATTENTIONS`.
         device, dtype: where the parameters lie, and their type.
         attention_options: that attention's own arguments, such as `num_landmarks`, `newton_iters`, `sampling`.
