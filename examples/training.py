@@ -24,7 +24,7 @@ class Recipe:
 
     def rate(self, step: int, steps: int) -> float:
         """Return the factor of `lr` at one of `steps` steps, to which the schedule is stretched."""
-        step = step * self.steps / steps
+        step = step * self.steps / max(1, steps)
         fall = (1 - step / self.steps) ** self.power * 0.1 ** sum(step >= drop for drop in self.drops)
         return fall * min(1.0, (step + 1) / self.warmup)
 
