@@ -125,8 +125,10 @@ def typed_command() -> str:
 def training_command(checkpoint: str) -> str | None:
     """Return the command that started the training of a checkpoint in its run's folder; None if it is not recorded."""
     folder = run_folder(Path(checkpoint).expanduser().absolute())
-    words = folder and folder / ".hydra" / "overrides.yaml"
-    if not (words and words.is_file()):
+    words, hydra = (folder / ".hydra" / name if folder else Path() for name in ("overrides.yaml", "hydra.yaml"))
+    if not words.is_file():
         return None
+    if hydra.is_file() and yaml.safe_load(hydra.read_text())["hydra"]["job"]["name"] != "train":
+        return None  # another command has written into the run's folder
     typed = [shlex.quote(unquote(str(word))) for word in yaml.safe_load(words.read_text()) or []]
     return mask_text(" ".join(["python src/train.py", *typed]))
