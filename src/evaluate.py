@@ -12,7 +12,9 @@ def evaluate(cfg: DictConfig) -> float:
     from hydra.utils import instantiate
 
     from cli.checks import check_single
-    from cli.recorded import build_recorded, recorded_data
+    from cli.command_line import ConfigError
+    from cli.job_name import name_job
+    from cli.recorded import build_recorded, evaluated_recipe, recorded_data, typed_command
     from soft.analysis.answers import AnswerRecorder
     from soft.analysis.details import weakest, write_details
     from soft.data.classes import match_classes, unnamed_order
@@ -30,6 +32,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.monitoring.attention_share import AttentionShare
     from soft.monitoring.console import quiet_libraries
     from soft.monitoring.evaluation import describe_evaluation, write_evaluation
+    from soft.monitoring.logged_evaluation import evaluation_conditions, evaluation_loggers, log_evaluation
     from soft.settings import check_whole
     from soft.training.evaluator import ImageEvaluator
     from soft.training.inputs import check_inputs
@@ -39,6 +42,9 @@ def evaluate(cfg: DictConfig) -> float:
     given, choices = OmegaConf.to_container(cfg, resolve=True), HydraConfig.get().runtime.choices
     check_whole("seed", given["seed"], low=0)
     check_trainer_settings(given["trainer"])
+    if choices.logger == "csv":
+        raise ConfigError("logger=csv adds nothing to evaluation.json; choose wandb, tensorboard, all or none.")
+    loggers = [instantiate(node) for name, node in cfg.logger.items() if name != "csv"]
     trained, metadata = read_recipe(cfg.checkpoint), read_metadata(cfg.checkpoint)
     options = {key: value for key, value in given["model"]["attention"].items() if value is not None}
     chosen = None if choices.model is None else {**given["model"], "attention": options}
@@ -73,21 +79,26 @@ def evaluate(cfg: DictConfig) -> float:
     changes = option_differences(metadata.model, options) if metadata and not chosen else []
     notes += [f"The model is another one than in training: {text}." for text in changes]
 
+    settings = {} if chosen else {f"model.attention.{key}": value for key, value in options.items()}
     evaluator = ImageEvaluator(model, match.indices)
-    with explained_worker_errors():
+    recipe = evaluated_recipe(trained, given, chosen=[key for key in ("model", "data") if choices[key] is not None])
+    conditions = evaluation_conditions(cfg.checkpoint, cfg.weights, typed_command(), trainer.strategy.root_device)
+    job = name_job(Path(cfg.output_dir).absolute())
+    name = job.name or " ".join(filter(None, (recipe.get("name"), Path(cfg.checkpoint).stem)))
+    with evaluation_loggers(loggers, recipe, conditions, name, job.sweep), explained_worker_errors():
         trainer.validate(evaluator, datamodule, verbose=False)
 
-    # Files about single images and classes, on the first rank, before evaluation.json says that the evaluation is over
-    ece, shown = None, {}
-    if recorder.answers:
-        ece = recorder.answers.calibration_error()
-        classes, more = write_details(recorder.answers, match.names, match.indices, datamodule, Path(cfg.output_dir))
-        shown = {"weakest classes": weakest(classes) or "none: no image was mistaken"}
-        notes += more
-    settings = {} if chosen else {f"model.attention.{key}": value for key, value in options.items()}
-    notes = [note for note in notes if note]
-    result = describe_evaluation(trainer, evaluator, datamodule, cfg.checkpoint, cfg.weights, settings, notes, ece)
-    write_evaluation(result, cfg.output_dir, shown, datamodule.example_name, datamodule.size_unit)
+        # Files about single images and classes, on the first rank, before evaluation.json says that it is over
+        ece, shown, folder = None, {}, Path(cfg.output_dir)
+        if recorder.answers:
+            ece = recorder.answers.calibration_error()
+            classes, more = write_details(recorder.answers, match.names, match.indices, datamodule, folder)
+            shown = {"weakest classes": weakest(classes) or "none: no image was mistaken"}
+            notes += more
+        notes = [note for note in notes if note]
+        result = describe_evaluation(trainer, evaluator, datamodule, cfg.checkpoint, cfg.weights, settings, notes, ece)
+        result["notes"] += log_evaluation(loggers, result, folder, details=ece is not None) or []
+        write_evaluation(result, cfg.output_dir, shown, datamodule.example_name, datamodule.size_unit)
     return result["top1"]
 
 

@@ -7,8 +7,6 @@ from cli.secrets import mask_text, masked
 def train(cfg: DictConfig) -> float | None:
     """Train one run, from its configuration to the best value of its monitored metric, which a sweep compares."""
     # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
-    import shlex
-    import sys
     from functools import partial
     from pathlib import Path
 
@@ -17,6 +15,7 @@ def train(cfg: DictConfig) -> float | None:
 
     from cli.checkpoint_model import check_checkpoint
     from cli.job_name import name_job
+    from cli.recorded import typed_command
     from soft.launch.fit import begin, fit
     from soft.launch.plan import plan_run
     from soft.launch.plan_report import print_plan, print_preflight
@@ -53,7 +52,7 @@ def train(cfg: DictConfig) -> float | None:
 
         # Loggers, callbacks and trainer
         job, loggers = name_job(folder), instantiate(cfg.logger).values()
-        loggers = prepare_loggers(loggers, start.position, job.name or cfg.name, job.sweep, recipe.get("study"))
+        loggers = prepare_loggers(loggers, start.position, job.name or cfg.name, job.sweep, recipe)
         callbacks = instantiate(cfg.callbacks).values()
         identity = {**recipe, "resume": str(start.checkpoint)}  # has to be the same on every rank
         trainer = create_trainer(plan.hardware, identity, callbacks, loggers, **lightning_options(recipe["trainer"]))
@@ -61,7 +60,7 @@ def train(cfg: DictConfig) -> float | None:
         # Fit, and its result
         write_config(folder, OmegaConf.to_yaml(recipe))
         print_plan(plan, [start.note], mask_text)
-        fit(trainer, module, datamodule, plan.facts, start.checkpoint, mask_text(shlex.join(["python", *sys.argv])))
+        fit(trainer, module, datamodule, plan.facts, start.checkpoint, typed_command())
         result = summarise_run(trainer, folder, plan.facts, clock.seconds)
         write_result(folder, result)
         print_result(trainer, folder, result)

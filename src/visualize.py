@@ -1,6 +1,7 @@
 """Attention maps of an image: `python src/visualize.py image=PATH checkpoint=PATH`, settings in conf/visualize.yaml."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from cli.entry import DictConfig, ListConfig, OmegaConf, entry
 
@@ -8,7 +9,7 @@ from cli.entry import DictConfig, ListConfig, OmegaConf, entry
 def visualize(cfg: DictConfig) -> None:
     """Draw attention_maps.png: what points of one image attend to, with a column for each checkpoint."""
     # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
-    from pathlib import Path
+    import json
 
     from soft.data.batches import normalise
     from soft.data.preprocessing import PREPROCESSING
@@ -19,6 +20,7 @@ def visualize(cfg: DictConfig) -> None:
     from soft.monitoring.console import print_notes
     from soft.settings import check_pixels
     from soft.studies.attention_maps import draw_attention_maps
+    from soft.writing import replace_text
 
     if cfg.stage is None and cfg.block != -1:
         raise SettingError(f"block={cfg.block} is a block of one stage; choose that too, for example with stage=1.")
@@ -47,7 +49,8 @@ def visualize(cfg: DictConfig) -> None:
         check_pixels("img_size", _plain(cfg.img_size))
         preparation["img_size"] = _plain(cfg.img_size)
     mean, std = preparation.pop("mean"), preparation.pop("std")
-    pixels = EvalTransform(**preparation)(_open_image(cfg.image))
+    data = OmegaConf.to_container(cfg.data, resolve=True) if "data" in cfg else None
+    pixels = EvalTransform(**preparation)(_open_image(cfg.image, paths[0], data))
 
     # Checkpoints with the same kind of attention are told apart by their place in the list.
     names = [kind if kinds.count(kind) == 1 else f"{kind} ({i})" for i, kind in enumerate(kinds, start=1)]
@@ -62,8 +65,11 @@ def visualize(cfg: DictConfig) -> None:
     )
     picture = Path(cfg.output_dir) / "attention_maps.png"
     figure.savefig(picture)
+    notes = [" ".join(figure.get_supxlabel().split())] if figure.get_supxlabel() else []
+    facts = {"image": str(cfg.image), "checkpoints": [str(path) for path in paths], "weights": cfg.weights}
+    replace_text(picture.with_suffix(".json"), json.dumps({**facts, "notes": notes}, indent=2) + "\n")
     print(f"attention maps  {picture}")
-    print_notes([" ".join(figure.get_supxlabel().split())] if figure.get_supxlabel() else [])
+    print_notes(notes)
 
 
 def _attention(model: Mapping[str, object]) -> str:
@@ -75,16 +81,44 @@ def _plain(value: object) -> object:
     return OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
 
 
-def _open_image(path: str):
+def _open_image(image: str, checkpoint: str, data: Mapping[str, object] | None):
     from PIL import Image, ImageOps
 
     from soft.errors import SettingError
 
+    if image.isdecimal() and not Path(image).exists():
+        return _validation_image(int(image), checkpoint, data)
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+        with Image.open(image) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
     except OSError as error:
-        raise SettingError(f"image={path} does not exist, or cannot be read as a picture.") from error
+        raise SettingError(f"image={image} does not exist, or cannot be read as a picture.") from error
+
+
+def _validation_image(index: int, checkpoint: str, data: Mapping[str, object] | None):
+    """Return a validation image of `data`, or of the data that the checkpoint was trained on."""
+    from cli.recorded import build_recorded, recorded_data
+    from soft.errors import SettingError
+    from soft.models.checkpoints import read_recipe
+
+    if data is None:
+        recipe = read_recipe(checkpoint)
+        if recipe is None:
+            raise SettingError(
+                f"image={index} is no file, and {checkpoint} does not say which data it was trained on; add "
+                "data=imagenet, for example."
+            )
+        data = recorded_data(recipe["data"], {}, checkpoint)
+    datamodule = build_recorded(data, checkpoint)
+    datamodule.prepare_data("validate")
+    datamodule.setup("validate")
+    if index >= datamodule.val_size:
+        raise SettingError(
+            f"image={index} is not there: {datamodule.dataset} has validation images 0 to {datamodule.val_size - 1}."
+        )
+    picture, _ = datamodule.sets.val[index]
+    with picture:
+        return picture.convert("RGB")
 
 
 def _layer(model, stage: int, block: int) -> str:

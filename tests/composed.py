@@ -26,14 +26,15 @@ from cli.command_line import rewrite
 from cli.places import CONFIG_DIR
 from soft.models import checkpoints, factory
 
-# Where each command begins its work: everything before this has to answer to a wrong setting.
+# Where each command begins its work, or one of several kinds of it: everything before this has to answer to a wrong
+# setting.
 WORK = {
     "benchmark": "soft.benchmark.reporter.Reporter.start",
     "dashboard": "soft.studies.workspace.outline",
     "evaluate": "lightning.pytorch.Trainer.validate",
     "export": "soft.export.torch_program.export_program",
     "predict": "soft.prediction.predictor.create_loader",
-    "report": "soft.studies.sweep_report.aggregate",
+    "report": ("soft.studies.sweep_report.aggregate", "soft.studies.run_report.write_page"),
     "train": "soft.launch.fit.fit",
     "verify_data": "soft.data.verification.find_bad_images",
     "visualize": "matplotlib.figure.Figure.savefig",
@@ -112,7 +113,7 @@ class Command:
         HydraConfig.instance().set_config(self._cfg)
         with (
             contextlib.redirect_stdout(io.StringIO()),
-            mock.patch(WORK[self.name], side_effect=Accepted),
+            _begin_nothing(self.name),
             mock.patch.object(mistakes, "_known_keys", _known_keys),
             mock.patch("soft.launch.plan.count_macs", return_value=0),
             mock.patch("soft.models.factory.create_from_checkpoint", _model),
@@ -120,6 +121,15 @@ class Command:
             mock.patch("soft.models.metadata.read_entry", _read_entry),
         ):
             yield
+
+
+@contextlib.contextmanager
+def _begin_nothing(name: str) -> Iterator[None]:
+    places = WORK[name] if isinstance(WORK[name], tuple) else (WORK[name],)
+    with contextlib.ExitStack() as patches:
+        for place in places:
+            patches.enter_context(mock.patch(place, side_effect=Accepted))
+        yield
 
 
 def _known_keys(config_name: str, groups: Sequence[str], words: Sequence[str]) -> list[str]:

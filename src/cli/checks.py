@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.command_line import ConfigError, typed_search_path
@@ -32,7 +32,7 @@ _WITHOUT_EFFECT = {
         *("augment", "suggested"),
         *(f"data.{name}" for name in ("augment", "batch_size", "expected", "num_workers", "root", "sampling", "split")),
     ),
-    "evaluate": ("augment", "data.augment", "data.sampling", "schedule"),
+    "evaluate": ("augment", "data.augment", "data.sampling", "logger.csv", "schedule"),
     "export": ("augment", "data", "schedule", "seed"),
     "predict": ("augment", "data.augment", "data.sampling", "schedule", "seed"),
     "verify_data": ("augment", "data.augment", "data.sampling", "suggested"),
@@ -54,6 +54,15 @@ def _load(name: str, groups: Sequence[str]) -> DictConfig:
     """Return the configuration `name` with these choices of groups, which may be in folders that were typed."""
     loader, folders = GlobalHydra.instance().config_loader(), typed_search_path(HydraConfig.get().overrides.hydra)
     return loader.load_configuration(name, overrides=[*groups, *folders], run_mode=RunMode.RUN)
+
+
+def default_settings(name: str) -> dict[str, object]:
+    """Return the settings of the command conf/`name`.yaml where nothing is typed, resolved, as plain containers."""
+    cfg = _load(name, [])
+    with flag_override(cfg, ["readonly", "struct"], False):
+        del cfg["hydra"]
+        cfg.output_dir = ""  # Hydra's folder of a job, and this is none
+    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:

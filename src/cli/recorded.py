@@ -7,7 +7,8 @@ The configuration can name only the classes that conf/data and conf/augment name
 import functools
 import os
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,7 @@ from hydra.utils import get_class
 
 from cli.command_line import ConfigError, as_typed, unquote
 from cli.places import CONFIG_DIR
-from cli.secrets import mask_text
+from cli.secrets import mask_text, masked
 from soft.runs.folder import run_folder
 
 _TASKS = "soft.data.tasks.task_datamodule.TaskDataModule"
@@ -88,11 +89,46 @@ def recorded_data(
     return data
 
 
+def evaluated_recipe(
+    recorded: Mapping[str, object] | None, given: Mapping[str, object], chosen: Collection[str] = ()
+) -> dict[str, object]:
+    """Return the recipe in a checkpoint with the settings of its evaluation in their place, without secrets.
+
+    Args:
+        recorded: the recipe, in plain containers; None for a file that has none.
+        given: the evaluation's settings; None stands for those that were not typed.
+        chosen: the groups, of model and data, that were chosen anew as a whole.
+    """
+    recipe = dict(recorded or {})
+    for group in ("model", "data"):
+        recipe[group] = _merged({} if group in chosen else recipe.get(group) or {}, given[group])
+    return masked(recipe)
+
+
+def _merged(ours: Mapping[str, object], typed: Mapping[str, object]) -> dict[str, object]:
+    merged = dict(ours)
+    for key, value in typed.items():
+        if isinstance(value, Mapping):
+            inner = ours.get(key)
+            if isinstance(inner, Mapping) or inner is None:
+                merged[key] = _merged(inner or {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def typed_command() -> str:
+    """Return the command of this process as it was typed, without secrets."""
+    return mask_text(shlex.join(["python", *map(unquote, sys.argv)]))
+
+
 def training_command(checkpoint: str) -> str | None:
     """Return the command that started the training of a checkpoint in its run's folder; None if it is not recorded."""
     folder = run_folder(Path(checkpoint).expanduser().absolute())
-    words = folder and folder / ".hydra" / "overrides.yaml"
-    if not (words and words.is_file()):
+    words, hydra = (folder / ".hydra" / name if folder else Path() for name in ("overrides.yaml", "hydra.yaml"))
+    if not words.is_file():
         return None
+    if hydra.is_file() and yaml.safe_load(hydra.read_text())["hydra"]["job"]["name"] != "train":
+        return None  # another command has written into the run's folder
     typed = [shlex.quote(unquote(str(word))) for word in yaml.safe_load(words.read_text()) or []]
     return mask_text(" ".join(["python src/train.py", *typed]))

@@ -19,6 +19,7 @@ from soft.errors import SettingError
 from soft.models.checkpoints import read_recipe, read_weights
 from soft.models.factory import create_from_config
 from tests.end_to_end.command import run
+from tests.invoke import invoke
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 TINY = ("data=fake", "data.train_images=64", "data.val_images=20", "data.batch_size=16", "schedule.epochs=1")
@@ -166,9 +167,13 @@ def secretive_run(tmp_path_factory):
 
 def test_no_secret_is_written(secretive_run):
     folder, done = secretive_run
+    words = ("logger=wandb", "logger.wandb.mode=offline", "hydra.run.dir=run/evaluation")
+    for command in (("evaluate.py", "checkpoint=run/checkpoints/last.ckpt", *words), ("report.py", "run=run")):
+        assert invoke(*command, cwd=folder.parent).returncode == 0
     files = [path for path in folder.rglob("*") if path.is_file()]
     written = {path.name for path in files}
     assert {"config.yaml", "overrides.yaml", "hydra.yaml", "train.log", "last.ckpt", "metrics.csv"} <= written
+    assert {"evaluation.json", "report.html"} <= written
     assert any(name.endswith(".wandb") for name in written)
     for secret in ("mine-0123456789", *(secret for _, secret in SECRETS.values())):
         for path in files:

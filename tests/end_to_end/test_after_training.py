@@ -2,6 +2,9 @@
 
 import csv
 import json
+import shutil
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import onnxruntime
@@ -11,10 +14,12 @@ import torch
 from PIL import Image
 
 import soft
+from cli.recorded import training_command
 from soft.export.torch_program import program_metadata
 from tests.end_to_end.command import run
 from tests.golden import relative_error
 from tests.invoke import invoke
+from tests.wandb_runs import logged, read_run
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +120,133 @@ def test_evaluate_in_depth(folder):
     assert not list((folder / "short").glob("*.csv"))
     done = invoke("evaluate.py", "checkpoint=[a.ckpt,b.ckpt]", "hydra.run.dir=mistake", cwd=folder)
     assert (done.returncode, "takes one file at a time" in done.stderr) == (2, True)
+
+
+def test_an_evaluation_in_wandb(folder):
+    words = ("logger=wandb", "logger.wandb.mode=offline", "model.attention.newton_iters=5", "hydra.run.dir=in_wandb")
+    done = invoke("evaluate.py", CHECKPOINT, *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    out = folder / "in_wandb"
+    result = json.loads((out / "evaluation.json").read_text())
+    (path,) = out.glob("wandb/offline-run-*/*.wandb")
+    digest, run_record, records = read_run(path)
+    for name in ("top1", "top5", "loss", "ece", "attention/share_stage1"):
+        assert digest["summary"][name] == pytest.approx(result[name])
+    trained = json.loads((folder / "run" / "run.json").read_text())
+    assert (run_record["job_type"], digest["name"]) == ("evaluation", "soft_pico-digits best")
+    assert run_record["run_id"] != trained["id"] == digest["config"]["trained_as"]
+    assert digest["tags"] == ["soft_pico", "digits", "soft"]
+    config = digest["config"]
+    assert config["model"]["attention"]["newton_iters"] == 5  # as it was evaluated
+    assert config["model"]["attention"]["num_landmarks"] == 9  # as it was trained
+    assert config["command"].endswith(f"evaluate.py {CHECKPOINT} {' '.join(words)}")
+    assert not (out / "metrics.csv").exists()
+
+    # Tables and pictures
+    media = path.parent / "files" / "media"
+    (predictions,) = (media / "table").glob("predictions_*.json")
+    table = json.loads(predictions.read_text())
+    assert table["columns"] == ["file", "label", "class", "probability", "label_probability"]
+    assert len(table["data"]) == 360
+    wrong = [row for row in table["data"] if row[1] != row[2]]
+    assert table["data"][: len(wrong)] == sorted(wrong, key=lambda row: -row[3])
+    (classes,) = (json.loads(path.read_text())["data"] for path in (media / "table").glob("per_class_*.json"))
+    assert [row[1] for row in classes] == [int(row["images"]) for row in read(out / "per_class.csv")]
+    (confusions,) = (json.loads(path.read_text())["data"] for path in (media / "table").glob("confusion_*.json"))
+    assert sum(count for *_, count in confusions) == 360
+    for name, file in (("confusion_matrix", "confusion.png"), ("mistakes", "mistakes.png")):
+        (picture,) = (media / "images").glob(f"{name}_*.png")
+        assert picture.read_bytes() == (out / file).read_bytes()
+        assert logged(records, f"{name}._type") == ["image-file"]
+
+
+def test_an_evaluation_in_the_folder_of_its_training_is_a_run_of_its_own(folder):
+    out = folder / "shared"
+    shutil.copytree(folder / "run", out)
+    before = (out / "metrics.csv").read_bytes()
+    words = ("logger=wandb", "logger.wandb.mode=offline", "details=false", "hydra.run.dir=shared")
+    done = invoke("evaluate.py", "checkpoint=shared/checkpoints/best.ckpt", *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (path,) = out.glob("wandb/offline-run-*/*.wandb")
+    digest, run_record, _ = read_run(path)
+    assert run_record["run_id"] != json.loads((out / "run.json").read_text())["id"]
+    assert digest["summary"]["top1"] > 50
+    assert not (path.parent / "files" / "media").exists()
+    assert (out / "metrics.csv").read_bytes() == before
+    # What was typed for the evaluation is not taken for the command of the training.
+    assert training_command(str(out)) is None
+    assert training_command(str(folder / "run")) == "python src/train.py schedule.epochs=2 schedule.warmup_epochs=0"
+    shutil.rmtree(out)
+
+
+def test_where_an_evaluation_cannot_be_logged(folder):
+    done = invoke("evaluate.py", CHECKPOINT, "logger=csv", "hydra.run.dir=mistake", cwd=folder)
+    assert (done.returncode, "logger=csv adds nothing to evaluation.json" in done.stderr) == (2, True)
+    with mock.patch.dict("sys.modules", {"wandb": None}):
+        done = invoke("evaluate.py", CHECKPOINT, "logger=wandb", "hydra.run.dir=mistake", cwd=folder)
+    assert done.returncode == 2
+    assert "This needs the package wandb, which is not installed: pip install -e '.[train]'." in done.stderr
+    assert not (folder / "mistake").exists()
+
+
+def read(path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_of_a_run(folder):
+    done = invoke("report.py", "run=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "soft_pico-digits: val/top1" in done.stdout
+    assert "report: run/report/report.html" in done.stdout
+    assert "src/evaluate.py checkpoint=run/checkpoints/best.ckpt hydra.run.dir=run/evaluation" in done.stdout
+    text = (folder / "run" / "report" / "report.html").read_text()
+    assert "<code>python src/train.py schedule.epochs=2 schedule.warmup_epochs=0</code>" in text
+    assert "<td>schedule.epochs</td><td>2</td><td>20</td>" in text
+    with mock.patch("cli.evaluate_run.subprocess.run", return_value=SimpleNamespace(returncode=0)) as started:
+        done = invoke("report.py", "run=run", "evaluate=true", "out=page", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    commands = [call.args[0][1:] for call in started.call_args_list]
+    assert [script.name for script, *_ in commands] == ["evaluate.py", "visualize.py"]
+    for script, *words in commands:  # here in this process, which takes a fraction of the time
+        assert invoke(script.name, *words, cwd=folder).returncode == 0
+    done = invoke("report.py", "run=run", "out=page", cwd=folder)
+    assert "is shown here after" not in done.stdout
+    text = (folder / "page" / "report.html").read_text()
+    for part in ("Confusion matrix", "Calibration", 'alt="mistaken images"', 'alt="attention maps"', "Image: <code>0<"):
+        assert part in text
+
+    # An evaluation elsewhere is found by its checkpoint
+    for name in ("evaluation", "attention_maps"):
+        (folder / "run" / name).rename(folder / f"moved_{name}")
+    done = invoke("evaluate.py", CHECKPOINT, "weights=raw", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = invoke("report.py", "run=run", "out=page", "maps=moved_attention_maps", cwd=folder)
+    assert "from <code>outputs/evaluate/" in (folder / "page" / "report.html").read_text()
+    assert "is shown here after" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "report takes either sweep=DIR or run=DIR, and neither was given"),
+        (["run=run", "sweep=run"], "report takes either sweep=DIR or run=DIR, and both were given"),
+        (["sweep=run"], "sweep=run is the folder of a single run; run=run makes its page"),
+        (["run=."], "run=. is no run, and holds one run: sweep=. reports on a sweep, and run=run on one run."),
+        (["run=images"], "run=images holds no run; name the folder of one"),
+        (["run=nowhere"], "run=nowhere is no folder"),
+        (["run=run", "page=false"], "page=false leaves nothing to write of a run"),
+        (["run=run", "evaluation=images"], "evaluation=images holds no evaluation.json"),
+        (["run=run", "maps=images"], "maps=images holds no attention_maps.png"),
+        (["sweep=run", "evaluate=true"], "evaluate is for the page of one run"),
+    ],
+    ids=str,
+)
+def test_report_mistakes_end_in_a_sentence(folder, words, text):
+    done = invoke("report.py", *words, cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ERROR: ")
+    assert text in done.stderr
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
 """`python src/visualize.py` on checkpoints of short runs."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+import soft
 from tests.end_to_end.command import run, run_here
 
 SHORT = ("trainer.max_steps=3", "trainer.limit_val_batches=1", "logger=csv")
@@ -55,6 +58,28 @@ def test_a_file_without_a_recipe_takes_the_model_from_the_command_line(folder):
     run_here(*arguments, "model=soft_pico", "data=digits", "stage=1", "head=0", cwd=folder)
     wide = Image.open(folder / "bare" / "attention_maps.png")
     assert wide.width > 0.5 * wide.height  # two columns of three rows, each wider than high
+
+
+def test_a_validation_image_is_named_by_its_number(folder):
+    done = run_here("visualize.py", "image=3", "checkpoint=soft.ckpt", "hydra.run.dir=third", cwd=folder)
+    assert "third/attention_maps.png" in done.stdout
+    facts = json.loads((folder / "third" / "attention_maps.json").read_text())
+    assert (facts["image"], facts["checkpoints"]) == ("3", ["soft.ckpt"])
+    # The first panel is that image.
+    data = soft.ImageDataModule("digits")
+    data.setup("validate")
+    picture = np.asarray(data.sets.val[3][0].convert("L").resize((40, 40)), float)
+    figure = Image.open(folder / "third" / "attention_maps.png").convert("L")
+    side = figure.width // 4
+    panel = np.asarray(figure.crop((8, 120, side - 8, 120 + side - 16)).resize((40, 40)), float)
+    assert np.corrcoef(picture.ravel(), panel.ravel())[0, 1] > 0.5
+    text = "image=360 is not there: digits has validation images 0 to 359."
+    assert text in run_here("visualize.py", "image=360", "checkpoint=soft.ckpt", cwd=folder, expect=2).stderr
+    with Image.open(folder / "photo.jpg") as photo:
+        photo.save(folder / "7", format="png")
+    run_here("visualize.py", "image=7", "checkpoint=soft.ckpt", "hydra.run.dir=named", "stage=1", cwd=folder)
+    wide = Image.open(folder / "named" / "attention_maps.png")
+    assert wide.width > 200
 
 
 @pytest.mark.parametrize(

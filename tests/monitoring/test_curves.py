@@ -22,6 +22,30 @@ def test_series_skip_empty_cells(tmp_path):
     assert read_metrics(tmp_path / "m.csv") == {"val/top1": [(1.0, 50.0)], "train/loss_epoch": [(2.0, 1.5)]}
 
 
+def test_half_a_line_of_a_killed_run_is_left_out(tmp_path):
+    write(tmp_path / "m.csv", [{"epoch": 0, "step": 3, "val/top1": 50.0}, {"epoch": 1, "step": 7, "val/top1": 60.0}])
+    whole = (tmp_path / "m.csv").read_bytes()
+    for cut in (4, len(whole.splitlines()[-1]) + 1):
+        (tmp_path / "m.csv").write_bytes(whole[:-cut])
+        assert read_metrics(tmp_path / "m.csv")["val/top1"] == [(1.0, 50.0)]
+
+
+def test_what_is_logged_within_an_epoch_lies_between_two(tmp_path):
+    def row(epoch, step, **more):
+        return {"epoch": epoch, "step": step, **more}
+
+    end, name = {"train/loss_epoch": 1.0}, "val_raw/loss"
+    rows = [row(0, 0, **{name: 5}), row(0, 3, **end), row(1, 5, **{name: 4}), row(1, 7, **end), row(2, 8, **{name: 3})]
+    write(tmp_path / "m.csv", rows)
+    # The third epoch is not over: it is taken to be as long as the others.
+    assert read_metrics(tmp_path / "m.csv")[name] == [(0.25, 5), (1.5, 4), (2.25, 3)]
+    # A training may end within an epoch, which is then a short one.
+    write(tmp_path / "m.csv", [*rows, row(2, 9, **end)])
+    read = read_metrics(tmp_path / "m.csv")
+    assert read[name][-1] == (2.5, 3)
+    assert read["train/loss_epoch"] == [(1, 1), (2, 1), (3, 1)]
+
+
 def test_picture_is_drawn(tmp_path):
     rows = [
         {

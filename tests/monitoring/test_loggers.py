@@ -6,7 +6,7 @@ import pytest
 
 from soft.errors import SettingError
 from soft.monitoring.csv_logger import CsvLogger
-from soft.monitoring.loggers import settings_to_filter
+from soft.monitoring.loggers import settings_to_filter, tags_of
 from soft.monitoring.wandb_logger import WandbRunLogger, create_wandb_logger
 from soft.runs.folder import mark_run, read_mark
 from soft.runs.position import Position
@@ -133,12 +133,26 @@ def test_checkpoints_of_runs_that_upload_nothing(tmp_path):
 
 
 def test_names_that_are_typed_win(tmp_path):
-    open_names = create_wandb_logger(str(tmp_path), mode="offline", name=None, group=None, tags=["soft_pico"])
-    open_names.name_run("seed=0", "sweep", ["landmarks"])
-    typed = create_wandb_logger(str(tmp_path), mode="offline", name="mine", group="ours", tags=["soft_pico"])
-    typed.name_run("seed=0", "sweep", [])
-    names = [[logger._wandb_init[key] for key in ("name", "group", "tags")] for logger in (open_names, typed)]
-    assert names == [["seed=0", "sweep", ["soft_pico", "landmarks"]], ["mine", "ours", ["soft_pico"]]]
+    open_names = create_wandb_logger(str(tmp_path), mode="offline", name=None, group=None, tags=None)
+    open_names.name_run("seed=0", "sweep", ["soft_pico"], ["landmarks"], job_type="evaluation")
+    typed = create_wandb_logger(
+        str(tmp_path), mode="offline", name="mine", group="ours", tags=["first"], job_type="train"
+    )
+    typed.name_run("seed=0", "sweep", ["soft_pico"], ["landmarks"], job_type="evaluation")
+    keys = ("name", "group", "tags", "job_type")
+    names = [[logger._wandb_init[key] for key in keys] for logger in (open_names, typed)]
+    assert names == [
+        ["seed=0", "sweep", ["soft_pico", "landmarks"], "evaluation"],
+        ["mine", "ours", ["first", "landmarks"], "train"],
+    ]
+    with pytest.raises(SettingError, match=r"logger.wandb.tags=banana has to be a list of texts"):
+        create_wandb_logger(str(tmp_path), mode="offline", tags="banana")
+
+
+def test_tags_are_the_names_that_a_recipe_has():
+    recipe = {"model": {"name": "soft_pico", "attention": {"attention": "soft"}}, "data": {"dataset": "digits"}}
+    assert tags_of(recipe) == ["soft_pico", "digits", "soft"]
+    assert tags_of({"model": {"attention": {}}, "data": None}) == []
 
 
 def test_settings_to_filter_repeat_nothing():

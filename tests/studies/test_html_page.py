@@ -1,16 +1,17 @@
-"""The page in a real browser."""
-
-import shutil
+"""The pages of a sweep and of a run in a real browser."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from soft.studies.run_report import write_run_page
+from soft.studies.single_run import read_single_run
 from soft.studies.sweep_report import write_report
-from tests.studies.sweeps import grid_sweep, newton_sweep
+from tests.browser import BROWSER, needs_browser, outside
+from tests.studies.runs import write_evaluation, write_maps, write_single_run
+from tests.studies.sweeps import CONFIG, grid_sweep, newton_sweep
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def open_page(browser):
     """Open report.html of a folder; in the end it has said nothing and asked for nothing outside of itself."""
     messages, requests = [], []
 
-    def open_page(folder, width: int):
-        page = browser.new_page(viewport={"width": width, "height": 900})
+    def open_page(folder, width: int, scheme: str = "light"):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.set_default_timeout(150_000)  # milliseconds, for a busy machine
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
@@ -40,7 +41,7 @@ def open_page(browser):
 
     yield open_page
     assert messages == []
-    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert outside(requests) == []
 
 
 def test_page_draws_its_plots_without_a_network(tmp_path, open_page):
@@ -66,7 +67,7 @@ def test_page_draws_its_plots_without_a_network(tmp_path, open_page):
     assert "80.5" in page.locator(".hovertext").first.text_content()
 
 
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_a_judged_study_fits_a_desktop_and_a_phone(tmp_path, open_page, width):
     gate = {"ceiling_min": 99.9, "floor_max": 30}
     study = {"reference": {"model.attention.newton_iters": 20}, "gate": gate}
@@ -85,3 +86,51 @@ def test_a_judged_study_fits_a_desktop_and_a_phone(tmp_path, open_page, width):
     plot, legend = (lines.locator(part).first.bounding_box() for part in (".nsewdrag", ".legend"))
     assert plot["width"] > width / 2
     assert (legend["y"] > plot["y"] + plot["height"]) == (width == 390)
+
+
+@pytest.fixture
+def run_page(tmp_path):
+    """Return the folder of a run's page, with an evaluation and attention maps."""
+    run = write_single_run(tmp_path / "run", name="a_name_that_is_long_and_has_no_place_to_break_anywhere_on_a_phone")
+    best = run / "checkpoints" / "best.ckpt"
+    write_evaluation(run / "evaluation", best)
+    write_maps(run / "attention_maps", best)
+    write_run_page(read_single_run(run), tmp_path / "out", CONFIG, "python src/train.py schedule.epochs=3")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_run_fits_a_desktop_and_a_phone(run_page, open_page, width):
+    page = open_page(run_page, width)
+    headings = page.locator("h2").all_text_contents()
+    assert headings == ["Curves", "Attention", "Evaluation", "Attention maps", "Training", "Settings"]
+    page.locator("summary").first.click()  # all settings, whose lines may be long
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    plots = page.locator(".plotly-graph-div")
+    boxes = [plots.nth(number).bounding_box() for number in range(plots.count())]
+    assert len(boxes) == 8
+    assert len(page.locator(".heatmap-label").all()) == 3
+    # Curves stand side by side where there is room, and no plot reaches into its neighbour.
+    loss, top1 = boxes[:2]
+    assert (loss["y"] == top1["y"]) == (width == 1280)
+    for number in (0, 1):
+        svg = plots.nth(number).locator(".main-svg").first.bounding_box()
+        assert svg["width"] <= boxes[number]["width"] + 1
+    assert width == 390 or loss["x"] + loss["width"] <= top1["x"]
+
+
+def test_a_page_follows_the_light_of_the_screen(run_page, open_page):
+    colours = {}
+    for scheme in ("light", "dark"):
+        page = open_page(run_page, 1280, scheme)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        text = page.evaluate("getComputedStyle(document.body).color")
+        axis = page.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill")
+        colours[scheme] = [sum(map(int, colour[4:-1].split(",")[:3])) / 3 for colour in (ground, text, axis)]
+    ground, *texts = colours["light"]
+    assert all(ground - text > 120 for text in texts)
+    ground, *texts = colours["dark"]
+    assert all(text - ground > 120 for text in texts)
+    page.emulate_media(color_scheme="light")  # while the page is open
+    page.wait_for_function("getComputedStyle(document.querySelector('.xtick text')).fill == 'rgb(42, 63, 95)'")

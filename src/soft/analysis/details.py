@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from soft.analysis.answers import Answers
 from soft.analysis.class_tables import MAX_CLASSES, ClassResult, class_results, confusion
 from soft.analysis.confusion_figure import draw_confusion
+from soft.analysis.evaluation_files import CONFUSION, CONFUSION_PICTURE, MISTAKES, PER_CLASS, PREDICTIONS
 from soft.data.classes import short_name
 from soft.data.image_sets import image_name
 from soft.studies.picture_grid import draw_picture_grid
 from soft.writing import replace_csv, replace_file
 
-PREDICTIONS, PER_CLASS, CONFUSION = "predictions.csv", "per_class.csv", "confusion.csv"
-CONFUSION_PICTURE, MISTAKES = "confusion.png", "mistakes.png"
 SHOWN_MISTAKES = 24
 
 

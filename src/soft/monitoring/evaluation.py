@@ -12,6 +12,7 @@ from timm.layers import to_2tuple
 from soft.monitoring.console import print_notes, print_rows
 from soft.runs.folder import from_here
 from soft.runs.idle_attention import idle_note, show_stages
+from soft.studies.run_files import EVALUATION
 from soft.training.evaluator import ImageEvaluator
 from soft.writing import replace_text
 
@@ -73,7 +74,7 @@ def write_evaluation(
         details: more facts for the screen, by their names.
         example_name, size_unit: the data's, for the screen.
     """
-    path = Path(folder) / "evaluation.json"
+    path = Path(folder) / EVALUATION
     replace_text(path, json.dumps(result, indent=2) + "\n")
     height, width = result["img_size"]
     where = f"{result['devices']} x {result['device']}, {result['precision']}"

@@ -16,22 +16,29 @@ def prepare_loggers(
     position: Position | None,
     name: str,
     group: str | None = None,
-    study: Mapping[str, object] | None = None,
+    recipe: Mapping[str, object] | None = None,
 ) -> list[Logger]:
     """Return a run's loggers, named, and without what was logged after the position from which the run goes on.
 
     Args:
         name: the run's name in W&B, where its settings leave that open.
         group: the sweep to which the run belongs.
-        study: the study of the run, whose name becomes another tag.
+        recipe: the run's settings, for its tags; the name of its study becomes another one.
     """
-    loggers = list(loggers)
+    loggers, recipe = list(loggers), recipe or {}
     resume_metrics(loggers, position)
-    tags = [study["name"]] if study and "name" in study else []
+    study = recipe.get("study") or {}
     for logger in loggers:
         if isinstance(logger, WandbRunLogger):
-            logger.name_run(name, group, tags)
+            logger.name_run(name, group, tags_of(recipe), [study["name"]] if "name" in study else [])
     return loggers
+
+
+def tags_of(recipe: Mapping[str, object]) -> list[str]:
+    """Return the names of model, data set and attention, as far as the recipe has them."""
+    model, data = recipe.get("model") or {}, recipe.get("data") or {}
+    names = (model.get("name"), data.get("dataset"), (model.get("attention") or {}).get("attention"))
+    return [name for name in names if name]
 
 
 def resume_metrics(loggers: Iterable[Logger], position: Position | None) -> None:

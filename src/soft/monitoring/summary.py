@@ -80,6 +80,7 @@ def print_result(trainer: Trainer, folder: Path, result: Mapping[str, object]) -
         rows["evaluate"] = f"python src/evaluate.py {as_typed('checkpoint', last)}"
     elif result["top1"] is not None:
         rows["val/top1"] = show_metric("val/top1", result["top1"])
+    rows["page"] = f"python src/report.py {as_typed('run', folder)}"
     if (folder / "curves.png").is_file():
         rows["curves"] = from_here(folder / "curves.png")
     minutes, rest = divmod(round(result["seconds"]), 60)

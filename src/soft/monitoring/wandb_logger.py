@@ -6,7 +6,7 @@ The package is imported only where it is used: a machine for benchmarks may not 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,12 +53,29 @@ class WandbRunLogger(WandbLogger):
         """Return whether W&B keeps nothing of what is logged."""
         return self._wandb_init.get("mode") == "disabled"
 
-    def name_run(self, name: str, group: str | None, tags: Iterable[str]) -> None:
-        """Name a run that has not started, where its settings leave that open."""
+    def name_run(
+        self,
+        name: str,
+        group: str | None = None,
+        tags: Iterable[str] = (),
+        more_tags: Iterable[str] = (),
+        job_type: str | None = None,
+    ) -> None:
+        """Name a run that has not started, where its settings leave that open.
+
+        Args:
+            more_tags: added to the tags, whether typed or not.
+        """
         init = self._wandb_init
         self._name = init["name"] = init["name"] or name
         init["group"] = init.get("group") or group
-        init["tags"] = list(dict.fromkeys([*(init.get("tags") or []), *tags]))
+        init["job_type"] = init.get("job_type") or job_type
+        chosen = list(tags) if init.get("tags") is None else init["tags"]
+        init["tags"] = list(dict.fromkeys([*chosen, *more_tags]))
+
+    def begin_new_run(self) -> None:
+        """Let what is logged be a run of its own, also in the folder of a training."""
+        self._id = self._wandb_init["id"] = None
 
     @rank_zero_only
     def summarise(self, loggers: Iterable[Logger]) -> None:
@@ -101,7 +118,9 @@ def create_wandb_logger(
     for name in _TEXTS & options.keys():
         if options[name] is not None:
             options[name] = as_text(f"logger.wandb.{name}", options[name])
-    if options.get("tags") is not None:
+    if (tags := options.get("tags")) is not None:
+        if isinstance(tags, str) or not isinstance(tags, Sequence):
+            raise SettingError(f"logger.wandb.tags={tags} has to be a list of texts, such as [first,second].")
         options["tags"] = [as_text("logger.wandb.tags", tag) for tag in options["tags"]]
     if mark := read_mark(Path(save_dir)):
         options.setdefault("id", mark["id"])

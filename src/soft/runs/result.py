@@ -1,9 +1,10 @@
 """The files that say what a run was and what came of it: config.yaml, result.json and metrics.csv."""
 
 import csv
+import io
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -36,11 +37,36 @@ def best_value(result: Mapping[str, object]) -> float | None:
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Return, for each metric of a metrics.csv, its (epoch, value) pairs; an epoch counts from 1, at its end."""
+    """Return, for each metric of a metrics.csv, its (epoch, value) pairs.
+
+    An epoch counts from 1, at its end; what is logged within the second epoch lies between 1 and 2.
+    """
+    text = path.read_text()
+    rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))  # a killed run may leave half a line
+    place = _epochs_by_step(rows)
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if name not in ("epoch", "step") and value:
-                    series[name].append((float(row["epoch"]) + 1, float(value)))
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("epoch", "step") and value:
+                series[name].append((place(row), float(value)))
     return dict(series)
+
+
+def _epochs_by_step(rows: Sequence[Mapping[str, str]]) -> Callable[[Mapping[str, str]], float]:
+    """Return a function that says how many epochs were over when a row was logged."""
+    last: dict[int, int] = {}  # the last step, from 0, that each epoch has logged
+    for row in rows:
+        if row.get("step"):
+            last[int(row["epoch"])] = max(int(row["step"]), last.get(int(row["epoch"]), 0))
+    lengths = {epoch: step - last.get(epoch - 1, -1) for epoch, step in last.items() if epoch - 1 in last or epoch == 0}
+    ended = {int(row["epoch"]) for row in rows if row.get("val/loss") or row.get("train/loss_epoch")}
+    longest = max((length for epoch, length in lengths.items() if epoch in ended), default=0)
+
+    def place(row: Mapping[str, str]) -> float:
+        epoch = int(row["epoch"])
+        if epoch not in lengths or not row.get("step"):
+            return epoch + 1.0
+        length = lengths[epoch] if epoch in ended else max(longest, lengths[epoch])
+        return epoch + (int(row["step"]) - last.get(epoch - 1, -1)) / length
+
+    return place

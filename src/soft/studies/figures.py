@@ -16,12 +16,14 @@ class Series:
 
     Attributes:
         error: half-widths of the error bars, None for a point without one.
+        dashed: the line is one to compare with.
     """
 
     name: str
     x: list[object]
     y: list[float]
     error: list[float | None]
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Figure:
         file: stem of the file's name.
         lines: whether the points of a series are joined.
         references: name and height of each horizontal line.
+        every_x: few values of x are all named at the axis.
     """
 
     file: str
@@ -43,12 +46,13 @@ class Figure:
     log_x: bool = False
     log_y: bool = False
     references: list[tuple[str, float]] = field(default_factory=list)
+    every_x: bool = True
 
     @property
     def ticks(self) -> list[float] | None:
         """Return the values of x if they are few numbers on a linear axis, else None."""
         values = {value for series in self.series for value in series.x}
-        few = self.lines and not self.log_x and len(values) <= 8
+        few = self.every_x and self.lines and not self.log_x and len(values) <= 8
         return sorted(values) if few and all(isinstance(value, int | float) for value in values) else None
 
 

@@ -21,7 +21,7 @@ def draw_figure(figure: Figure, path: Path) -> None:
             color=colour,
             marker="os^Dv<>P"[number % 8],
             markersize=5,
-            linestyle="-" if figure.lines else "none",
+            linestyle="--" if series.dashed else "-" if figure.lines else "none",
             capsize=3,
         )
     for number, (name, height) in enumerate(figure.references, start=len(figure.series)):

@@ -11,7 +11,7 @@ from soft.errors import SettingError
 from soft.runs.identity import is_recording, is_repeated
 from soft.studies.evaluations import count_evaluations, evaluations_of, is_evaluated_with
 from soft.studies.finished_run import Run, read_run
-from soft.studies.run_files import RESULT, is_finished
+from soft.studies.run_files import CONFIG, RESULT, is_finished
 
 # They may differ between the machines of a sweep, and no table is about them.
 _LOCAL = {"data.root", "data.num_workers"}
@@ -45,9 +45,11 @@ def read_sweep(folder: str | Path) -> Sweep:
     """Read all runs below `folder`.
 
     Raises:
-        SettingError: no run there is finished.
+        SettingError: no run there is finished, or the folder is that of a single run.
     """
     folder = Path(folder)
+    if (folder / CONFIG).is_file():
+        raise SettingError(f"sweep={folder} is the folder of a single run; run={folder} makes its page.")
     finished = {path.parent for path in folder.rglob(RESULT) if is_finished(path.parent)}
     started = {path.parent.parent for path in folder.rglob(".hydra/overrides.yaml")}
     if not finished:
