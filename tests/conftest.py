@@ -1,6 +1,10 @@
+import functools
+import gc
 import os
 
 import pytest
+import yaml
+from omegaconf import base
 
 # As src/entrypoint.py does, and before torch is loaded: tests share their cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -8,6 +12,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("TRITON_INTERPRET", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a core
+
+# Half of the tests compose configurations. The parser that comes with libyaml reads the same from their files, and
+# what OmegaConf makes of an interpolation does not depend on what was parsed before.
+yaml.SafeLoader = yaml.CSafeLoader
+base.parse = functools.cache(base.parse)
+# As conf/ says for the commands: Python looks for garbage less often.
+gc.set_threshold(50_000)
+
+
+def pytest_collection_finish():
+    """Leave the modules that are loaded out of the search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from soft.data.classes import check_order, classes_without, imagenet_wnids, matc
 from soft.errors import SettingError
 
 WNIDS = imagenet_wnids()
-ENGLISH = [ImageNetInfo("imagenet-1k").index_to_description(index) for index in range(1000)]
+INFO = ImageNetInfo("imagenet-1k")
+ENGLISH = [INFO.index_to_description(index) for index in range(1000)]
 
 
 @pytest.mark.parametrize(
