@@ -1,10 +1,11 @@
 """Files are written whole or not at all, and a full disk ends in a sentence."""
 
+import multiprocessing
 import os
+import resource
+import signal
 import subprocess
-import sys
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,13 @@ from soft.monitoring.csv_logger import CsvLogger
 from soft.runs.checkpointing import AtomicCheckpointIO
 from soft.writing import link_file, replace_file, replace_text
 
-SOURCES = Path(__file__).parents[1] / "src"
+
+def in_a_fork(act) -> int:
+    """Call `act` in a process of its own; return that process's exit code, of a signal negative."""
+    process = multiprocessing.get_context("fork").Process(target=act)
+    process.start()
+    process.join(60)
+    return process.exitcode
 
 
 @pytest.fixture
@@ -53,11 +60,14 @@ def test_an_error_in_the_middle_leaves_the_old_file(tmp_path):
 
 def test_killed_in_the_middle_leaves_the_old_file(tmp_path):
     replace_text(tmp_path / "file", "old")
-    code = "import os, sys; from pathlib import Path; from soft.writing import replace_file\n"
-    code += "def write(file): file.write(b'x' * 100000), file.flush(), os.kill(os.getpid(), 9)\n"
-    code += "replace_file(Path(sys.argv[1]), write)"
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], cwd=SOURCES, check=False)
-    assert done.returncode == -9
+
+    def write(file):
+        file.write(b"x" * 100000)
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_a_fork(lambda: replace_file(tmp_path / "file", write)) == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
     assert (tmp_path / "file").read_text() == "old"
     replace_text(tmp_path / "file", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -96,16 +106,12 @@ def test_rows_on_a_full_disk(small_disk):
 
 
 def test_limit_on_file_sizes(tmp_path):
-    code = "import resource, sys; from pathlib import Path; from soft.writing import replace_text\n"
-    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); replace_text(Path(sys.argv[1]), 'x' * 2000)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "file"],
-        cwd=SOURCES,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "was not written: the limit on the size of files" in done.stderr
+    def write_more_than_allowed():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        with pytest.raises(RunError, match="was not written: the limit on the size of files"):
+            replace_text(tmp_path / "file", "x" * 2000)
+
+    assert in_a_fork(write_more_than_allowed) == 0
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,8 +3,8 @@
 import csv
 import io
 import json
+import multiprocessing
 import subprocess
-import sys
 import time
 
 import pytest
@@ -130,19 +130,24 @@ def test_a_run_that_goes_on_keeps_its_id(tmp_path):
     assert read_mark(tmp_path)["id"] != first
 
 
-HOLD = "import sys, time; from pathlib import Path; from soft.runs.folder import claim\n"
-HOLD += "with claim(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+def _hold(folder, held) -> None:
+    with claim(folder):
+        held.set()
+        time.sleep(600)
 
 
 def test_two_runs_never_share_a_folder(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, cwd="src")
+    fork = multiprocessing.get_context("fork")
+    held = fork.Event()
+    holder = fork.Process(target=_hold, args=(tmp_path, held))
+    holder.start()
     try:
-        assert holder.stdout.readline() == b"held\n"
+        assert held.wait(60)
         with pytest.raises(SettingError, match=f"in use by process {holder.pid} on"), claim(tmp_path):
             pass
     finally:
         holder.kill()
-        holder.wait()
+        holder.join()
     with claim(tmp_path):  # the lock of a killed process does not last
         pass
 
