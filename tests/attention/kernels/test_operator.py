@@ -75,7 +75,9 @@ def assert_as_exact_as_pytorch(tensors, grid, least=1e-5, **options):
 @VARIANTS
 @pytest.mark.parametrize("m", [1, 7, 16, 49, 64])
 def test_any_number_of_landmarks(m, normalised):
-    assert_as_exact_as_pytorch(inputs((9, 8), m=m, d=32), (9, 8), normalised=normalised)
+    """Fewer steps of Newton's do, except at the usual size: test_matrices.py has all of them at any size."""
+    iters = 20 if m == 49 else 6
+    assert_as_exact_as_pytorch(inputs((9, 8), m=m, d=32), (9, 8), normalised=normalised, iters=iters)
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 63), (5, 13), (23, 24)], ids=str)

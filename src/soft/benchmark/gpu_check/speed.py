@@ -31,7 +31,7 @@ MIB = 2**20
 
 def measure_cores(check: Check) -> Iterator[Measured]:
     """Yield the time of a core's forward and backward pass in each stage, and of what it is compared with."""
-    batch, scale = (2, 4) if check.small else (128, 1)
+    batch, scale = (1, 4) if check.small else (128, 1)
     for stage, (side, heads, conv_size) in STAGES.items():
         grid = (side // scale, side // scale)
         landmarks = 49 if grid[0] >= 7 and not check.small else 4
@@ -49,7 +49,7 @@ def measure_cores(check: Check) -> Iterator[Measured]:
         for name, (form, own) in forms.items():
             calls[name] = Core(form, own, batch, heads, grid, check.device).train
         calls["SDPA bf16"] = _sdpa(batch, heads, grid[0] * grid[1], check.device)
-        times = interleave(calls, 3 if check.small else ROUNDS, check.device)
+        times = interleave(calls, _rounds(check), check.device)
         tokens = f"stage {stage}, {grid[0] * grid[1]} tokens"
         for name, seconds in times.items():
             yield Measured(f"core, {tokens}, {name}", 1000 * median(seconds), "ms forward and backward")
@@ -57,6 +57,10 @@ def measure_cores(check: Check) -> Iterator[Measured]:
         ours = min((times[kernels] for kernels in _kernels(check)), key=median)
         yield Measured(f"core, {tokens}: eager over ours", ratio(times["eager"], ours), "times", minimum=goal)
         yield Measured(f"core, {tokens}: SDPA bf16 over ours", ratio(times["SDPA bf16"], ours), "times")
+
+
+def _rounds(check: Check) -> int:
+    return 1 if check.small else ROUNDS
 
 
 def _kernels(check: Check) -> tuple[str, ...]:
@@ -89,7 +93,7 @@ def measure_newton(check: Check) -> Iterator[Measured]:
 
         calls["triton"] = lambda: invert(a)
     with torch.no_grad():
-        times = interleave(calls, 3 if check.small else ROUNDS, check.device)
+        times = interleave(calls, _rounds(check), check.device)
         exact = kernel_inverse(a.double(), "newton", 20, False)
         for name, seconds in times.items():
             error = ((calls[name]().double() - exact).norm() / exact.norm()).item()
@@ -111,7 +115,7 @@ def measure_convolutions(check: Check) -> Iterator[Measured]:
             given = image.to(memory_format=form).requires_grad_()
             for kernel in ("cudnn", "cudnn, chosen by trial", "native") if check.on_gpu else ("default",):
                 calls[f"{layout}, {kernel}"] = _convolution(given, filters, kernel)
-        times = interleave(calls, 3 if check.small else ROUNDS, check.device)
+        times = interleave(calls, _rounds(check), check.device)
         for name, seconds in times.items():
             yield Measured(f"convolution {size}x{size}, stage {stage}, {name}", 1000 * median(seconds), "ms")
 
@@ -131,7 +135,7 @@ def _convolution(image: Tensor, filters: Tensor, kernel: str) -> Callable[[], ob
 def measure_steps(check: Check) -> Iterator[Measured]:
     """Yield images per second of whole training steps, and peak memory, by model, precision and compilation."""
     if check.small:
-        batches, size, others = {"soft_tiny": 2}, 224, ()
+        batches, size, others = {"soft_pico": 2}, 32, ()
     else:
         batches, size, others = {"soft_tiny": 128, "soft_medium": 32}, 224, ("deit_tiny_patch16_224", "pvt_v2_b1")
     for name, batch in batches.items():
@@ -174,7 +178,7 @@ def _step_speed(model: nn.Module, images: Tensor, precision: str, how: str, chec
 
         for _ in range(1 if check.small else 3):
             call()
-        seconds = median(interleave({0: call}, 2 if check.small else ROUNDS, check.device)[0])
+        seconds = median(interleave({0: call}, _rounds(check), check.device)[0])
         peak = peak_allocation(call, check.device)
     finally:
         multiply_float32_as("ieee")
