@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # Half of the tests compose configurations. The parser that comes with libyaml reads the same from their files, and
 # what OmegaConf makes of an interpolation does not depend on what was parsed before.
-yaml.SafeLoader = yaml.CSafeLoader
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 base.parse = functools.cache(base.parse)
 # As conf/ says for the commands: Python looks for garbage less often.
 gc.set_threshold(50_000)

@@ -4,10 +4,12 @@ import csv
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
+from tests.end_to_end.fork_server import Forked
 from tests.invoke import Done, invoke
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +30,13 @@ def environment(**more: str) -> dict[str, str]:
     return {**env, "PYTHONPATH": str(ROOT), **more}
 
 
-def run(
-    *arguments: str, cwd: Path, expect: int = 0, launcher: Sequence[str] = (), **more: str
-) -> subprocess.CompletedProcess:
-    """Run `python src/...` in `cwd`, and return the finished process; fail, with its output, on another exit code."""
+def run_fresh(*arguments: str, cwd: Path, expect: int = 0, **more: str) -> subprocess.CompletedProcess:
+    """Run `python src/...` in `cwd`, and return the finished process; fail, with its output, on another exit code.
+
+    At least one test of each command does so; most others need no more than `run` or `run_here`.
+    """
     done = subprocess.run(
-        command(*arguments, launcher=launcher),
+        command(*arguments),
         cwd=cwd,
         env=environment(**more),
         capture_output=True,
@@ -44,10 +47,33 @@ def run(
     return done
 
 
-def run_here(*arguments: str, cwd: Path, expect: int = 0, **more: str) -> Done:
-    """Run `src/...` as `run` does, in this process, which saves the seconds that a start takes.
+def start(*arguments: str, cwd: Path, out: Path, err: Path | None = None, **more: str) -> Forked:
+    """Start `src/...` in `cwd` as a process of its own, which finds the large libraries loaded."""
+    return Forked(command(*arguments)[1:], cwd, environment(**more), out, err)
 
-    A test that looks at warnings, signals, several processes or what is imported needs `run`.
+
+def run(*arguments: str, cwd: Path, expect: int = 0, **more: str) -> Done:
+    """Run `src/...` as `run_fresh` does, in a process that finds the large libraries loaded.
+
+    A test that looks at what is imported, or at what a library reads from the environment meanwhile, needs `run_fresh`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = start(*arguments, cwd=cwd, out=out, err=err, **more)
+        try:
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        done = Done(code, out.read_text(), err.read_text())
+    assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def run_here(*arguments: str, cwd: Path, expect: int = 0, **more: str) -> Done:
+    """Run `src/...` as `run` does, in this process, which takes the least time.
+
+    A test that looks at warnings, signals or several processes needs `run`.
     """
     with mock.patch.dict(os.environ, more):
         done = invoke(*arguments, cwd=cwd)

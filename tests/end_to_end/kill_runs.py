@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,9 @@ from pathlib import Path
 
 import torch
 
-from tests.end_to_end.command import ROOT, environment, read_csv
+from tests.end_to_end import command
+from tests.end_to_end.command import read_csv
+from tests.end_to_end.fork_server import Forked
 
 # Enough steps to be ended within them, and a few checkpoints.
 SHORT = (
@@ -43,17 +44,9 @@ SETTINGS = {
 PATIENCE = 900  # seconds to wait for a run that takes a few seconds, in case the machine is busy
 
 
-def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen:
+def start(*arguments: str, cwd: Path, **variables: str) -> Forked:
     """Start `python src/train.py` in a process group of its own, with its output in `cwd`/log."""
-    with (cwd / "log").open("a") as log:
-        return subprocess.Popen(
-            [sys.executable, str(ROOT / "src" / "train.py"), *arguments],
-            cwd=cwd,
-            env=environment(**variables),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    return command.start("train.py", *arguments, cwd=cwd, out=cwd / "log", **variables)
 
 
 def run_folder(cwd: Path) -> Path | None:
@@ -63,7 +56,7 @@ def run_folder(cwd: Path) -> Path | None:
     return folders[0] if folders else None
 
 
-def wait_for_training(process: subprocess.Popen, cwd: Path, since: float) -> bool:
+def wait_for_training(process: Forked, cwd: Path, since: float) -> bool:
     """Wait for the first row that is logged after the moment `since`; return False if the run ends before."""
     size = None
     while process.poll() is None:
@@ -78,7 +71,7 @@ def wait_for_training(process: subprocess.Popen, cwd: Path, since: float) -> boo
     return False
 
 
-def end(process: subprocess.Popen, number: int, group: bool = True) -> int:
+def end(process: Forked, number: int, group: bool = True) -> int:
     """Send a signal to all processes of a run, or to the first alone; return the exit code of the first."""
     if group:
         os.killpg(process.pid, number)
@@ -113,7 +106,7 @@ def kill_until_done(
         return done
 
 
-def with_suppressed_kill(process: subprocess.Popen) -> None:
+def with_suppressed_kill(process: Forked) -> None:
     """Kill the processes that are left of the group."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -16,17 +16,16 @@ from PIL import Image
 import soft
 from cli.recorded import training_command
 from soft.export.torch_program import program_metadata
-from tests.end_to_end.command import run
+from tests.end_to_end.conftest import DIGITS
 from tests.golden import relative_error
 from tests.invoke import invoke
 from tests.wandb_runs import logged, read_run
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(digits):
     """Return a folder with best.ckpt after two epochs on the digits, and with 30 of their test images as PNG files."""
-    folder = tmp_path_factory.mktemp("trained")
-    run("train.py", "schedule.epochs=2", "schedule.warmup_epochs=0", "hydra.run.dir=run", cwd=folder)
+    folder = digits[0].parent
     data = soft.ImageDataModule("digits")
     data.setup("validate")
     (folder / "images").mkdir()
@@ -38,6 +37,7 @@ def folder(tmp_path_factory):
 
 
 CHECKPOINT = "checkpoint=run/checkpoints/best.ckpt"
+TRAINED = f"python src/train.py {' '.join(DIGITS)}"
 
 
 def test_predict(folder):
@@ -175,7 +175,7 @@ def test_an_evaluation_in_the_folder_of_its_training_is_a_run_of_its_own(folder)
     assert (out / "metrics.csv").read_bytes() == before
     # What was typed for the evaluation is not taken for the command of the training.
     assert training_command(str(out)) is None
-    assert training_command(str(folder / "run")) == "python src/train.py schedule.epochs=2 schedule.warmup_epochs=0"
+    assert training_command(str(folder / "run")) == TRAINED
     shutil.rmtree(out)
 
 
@@ -201,7 +201,7 @@ def test_the_page_of_a_run(folder):
     assert "report: run/report/report.html" in done.stdout
     assert "src/evaluate.py checkpoint=run/checkpoints/best.ckpt hydra.run.dir=run/evaluation" in done.stdout
     text = (folder / "run" / "report" / "report.html").read_text()
-    assert "<code>python src/train.py schedule.epochs=2 schedule.warmup_epochs=0</code>" in text
+    assert f"<code>{TRAINED}</code>" in text
     assert "<td>schedule.epochs</td><td>2</td><td>20</td>" in text
     with mock.patch("cli.evaluate_run.subprocess.run", return_value=SimpleNamespace(returncode=0)) as started:
         done = invoke("report.py", "run=run", "evaluate=true", "out=page", cwd=folder)
@@ -273,7 +273,7 @@ def test_every_format_has_the_same_outputs(folder):
     assert program_metadata(out / "model.pt2")["class_names"] == [str(digit) for digit in range(10)]
     card = (out / "README.md").read_text()
     assert "not recorded" not in card
-    assert "command: `python src/train.py schedule.epochs=2 schedule.warmup_epochs=0`" in card
+    assert f"command: `{TRAINED}`" in card
     log = out / "export.log"
     assert not log.exists() or log.stat().st_size < 5000
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.end_to_end.command import run
+from tests.end_to_end.command import run, run_fresh
 
 RUN = ("data=imagenet", "model=soft_pico", "data.img_size=32", "data.batch_size=8", "data.num_workers=2")
 SHORT = ("schedule=cosine_short", "schedule.epochs=2", "schedule.warmup_epochs=0", "augment=light")
@@ -57,7 +57,7 @@ def _png_of_900_million_pixels() -> bytes:
 @pytest.mark.slow
 def test_check_train_and_evaluate(tree, tmp_path):
     root, bad = tree
-    checked = run("verify_data.py", f"data.root={root}", "data.num_workers=2", cwd=tmp_path, expect=2)
+    checked = run_fresh("verify_data.py", f"data.root={root}", "data.num_workers=2", cwd=tmp_path, expect=2)
     for name in bad:
         assert sum(line.startswith(f"{name}: ") for line in checked.stdout.splitlines()) == 1
     assert "ERROR: 4 of 36 images of data=imagenet cannot be read" in checked.stderr

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from tests.end_to_end.command import run
+from tests.end_to_end.command import run_fresh
 
 ATTENTION = (
     "attention.model=soft_pico",
@@ -31,7 +31,7 @@ def _read(path) -> tuple[dict[str, str], list[dict[str, str]]]:
 
 
 def test_every_table_and_figure(tmp_path):
-    done = run(
+    done = run_fresh(
         "benchmark.py",
         "parts=[attention,model,loader]",
         "threads=1",
@@ -80,7 +80,7 @@ def test_every_table_and_figure(tmp_path):
 
 @pytest.mark.slow
 def test_overhead(tmp_path):
-    run(
+    run_fresh(
         "benchmark.py",
         "parts=[overhead]",
         "overhead.rounds=2",

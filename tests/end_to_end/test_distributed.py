@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.end_to_end.command import TORCHRUN, command, environment, read_csv, run, values
+from tests.end_to_end.command import TORCHRUN, command, environment, read_csv, run, run_fresh, values
 from tests.end_to_end.kill_runs import run_folder
 
 TINY = (
@@ -42,7 +42,7 @@ def test_any_number_of_processes_follows_the_same_curve(tmp_path):
     names = {"train/loss": 1e-11, "grad_norm": 1e-11, "train/loss_epoch": 1e-11, "val/loss": 1e-6, "val_raw/loss": 1e-6}
     curves = []
     for devices in (1, 2, 4):
-        run(
+        run_fresh(
             "train.py",
             "data=digits",
             "schedule.epochs=1",
@@ -73,7 +73,7 @@ def test_more_processes_than_cores(tmp_path):
     settings = ("trainer=cpu_ddp", f"trainer.devices={ranks}", "trainer.log_every_n_steps=1", "data=fake")
     images = (f"data.train_images={6 * ranks}", f"data.val_images={ranks + 1}", f"data.batch_size={2 * ranks}")
     length = ("schedule.epochs=1", "schedule.warmup_epochs=0", "hydra.run.dir=run")
-    done = run("train.py", *settings, *images, *length, cwd=tmp_path, OMP_NUM_THREADS="1")
+    done = run_fresh("train.py", *settings, *images, *length, cwd=tmp_path, OMP_NUM_THREADS="1")
     assert f"{2 * ranks} = {ranks} cpu x 2 per device x 1 accumulated" in done.stdout
     assert len(values(read_csv(tmp_path / "run"), "grad_norm")) == 3
 

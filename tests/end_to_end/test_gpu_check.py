@@ -1,7 +1,9 @@
 """The check of the GPU path tries itself on a CPU, in small."""
 
 import json
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ from soft.benchmark.gpu_check.measured import Check, Measured
 from soft.benchmark.gpu_check.parts import PARTS
 from soft.benchmark.gpu_check.runner import run_check
 from soft.benchmark.reporter import Reporter
-from tests.end_to_end.command import ROOT
+from tests.end_to_end.command import ROOT, environment
+from tests.end_to_end.fork_server import Forked
 
 
 @pytest.fixture
@@ -18,10 +21,28 @@ def check(tmp_path) -> Check:
     return Check(torch.device("cpu"), True, ROOT, tmp_path)
 
 
+class Forking:
+    """In place of `subprocess`: commands find the large libraries loaded."""
+
+    STDOUT, TimeoutExpired = subprocess.STDOUT, subprocess.TimeoutExpired
+
+    @staticmethod
+    def Popen(words, *, stdout, stderr, cwd):  # noqa: N802
+        assert stderr == subprocess.STDOUT
+        return Forked(words[1:], cwd, environment(), Path(stdout.name))
+
+    @classmethod
+    def run(cls, words, *, timeout, **options):
+        process = cls.Popen(words, **options)
+        process.wait(timeout)
+        return process
+
+
 @pytest.mark.parametrize("name", PARTS)
-def test_every_part(name, check):
+def test_every_part(name, check, monkeypatch):
     """Limits of speed are a GPU's; what is computed and waited for has to hold anywhere."""
     part, seconds = PARTS[name]
+    monkeypatch.setattr("soft.benchmark.gpu_check.training.subprocess", Forking)
 
     found = list(part(check))
 

@@ -6,13 +6,15 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.end_to_end.command import run
 from tests.invoke import invoke
 
 NAME = "a=b, (c) [d] {e} #f & o'neill! ~g é 日本"
-SMALL = ("data.batch_size=4", "data.img_size=32", "data.num_workers=0", "schedule.epochs=1", "schedule.warmup_epochs=0")
+SHORT = ("schedule.epochs=1", "schedule.warmup_epochs=0", "model.attention.newton_iters=3")
+SMALL = ("data.batch_size=4", "data.img_size=32", "data.num_workers=0", *SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +61,12 @@ def test_evaluate_a_file_on_other_data(here):
     assert NAME in done.stdout
 
 
-def test_export(here):
-    done = invoke("export.py", f"checkpoint={NAME}.ckpt", f"hydra.run.dir=exported {NAME}", cwd=here)
+def test_export_at_another_size(here):
+    words = ("img_size=[32,48]", "weights=raw", f"hydra.run.dir=exported {NAME}")
+    done = invoke("export.py", f"checkpoint={NAME}.ckpt", *words, cwd=here)
     assert done.returncode == 0, done
-    assert (here / f"exported {NAME}" / "model.pt2").is_file()
+    program = torch.export.load(here / f"exported {NAME}" / "model.pt2").module()
+    assert program(torch.randn(2, 3, 32, 48)).shape == (2, 2)
 
 
 @pytest.mark.parametrize("checkpoint", [f"{NAME}.ckpt", f'["{NAME}.ckpt"]'])

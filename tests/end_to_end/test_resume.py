@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.end_to_end.command import ROOT, read_csv, run, run_here, values
+from tests.end_to_end.fork_server import Forked
 from tests.end_to_end.kill_runs import (
     SETTINGS,
     SHORT,
@@ -41,7 +42,7 @@ def running(tmp_path):
     """
     started = []
 
-    def begin(*arguments: str, wait: bool = True, **variables: str) -> subprocess.Popen:
+    def begin(*arguments: str, wait: bool = True, **variables: str) -> Forked:
         began = time.time()
         process = start(*LONG, *arguments, cwd=tmp_path, **variables)
         started.append(process)
@@ -106,9 +107,7 @@ def until(condition, process, seconds: float = 120) -> None:
 def test_interrupted_twice(running, tmp_path):
     """On the second signal the run does not wait for the end of the step."""
     process = running("+callbacks.poison._target_=tests.end_to_end.poison.Slow", wait=False, PYTHONPATH=str(ROOT))
-    while not (tmp_path / "sleeping").exists():
-        assert process.poll() is None, screen(tmp_path)
-        time.sleep(0.1)
+    until((tmp_path / "sleeping").exists, process)
     process.send_signal(signal.SIGINT)
     until(lambda: "SIGINT: stopping" in screen(tmp_path), process)
     assert process.poll() is None

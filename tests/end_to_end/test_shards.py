@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.class_folders import write_class_folders
-from tests.end_to_end.command import ROOT, read_csv, run, run_here, values
+from tests.end_to_end.command import ROOT, read_csv, run, run_fresh, run_here, values
 
 SMALL = ("data.img_size=32", "data.batch_size=8", "data.val_batch_size=4", "schedule.epochs=2", "augment=paper")
 ALL_STEPS = ("schedule.warmup_epochs=0", "trainer.log_every_n_steps=1")
@@ -46,7 +46,9 @@ def test_shards_train_to_the_metrics_of_their_folder(folder):
     """The metrics agree to the last digit for ordered and shuffled shards, and for any number of workers."""
     for shuffle in ("false", "true"):
         out = f"shards_{shuffle}"
-        done = run("write_shards.py", "data.root=tree", f"out={out}", "shard_size=1", f"shuffle={shuffle}", cwd=folder)
+        done = run_fresh(
+            "write_shards.py", "data.root=tree", f"out={out}", "shard_size=1", f"shuffle={shuffle}", cwd=folder
+        )
         assert f"shards are in {out}: python src/train.py data=imagenet_wds data.root={out}" in done.stdout
     assert len(hashes(folder / "shards_true")) >= 3
     assert hashes(folder / "shards_true") != hashes(folder / "shards_false")
@@ -102,7 +104,7 @@ def test_writing_goes_on_after_a_kill(tmp_path):
     ids=["no folders", "no root", "no out", "size", "no shards", "no shards in it", "no set"],
 )
 def test_a_mistake_is_a_sentence(folder, script, arguments, texts):
-    start = run if "data=hf" in arguments else run_here  # the library reads the variable when it is loaded
+    start = run_fresh if "data=hf" in arguments else run_here  # the library reads the variable when it is loaded
     done = start(script, *arguments, cwd=folder, expect=2, HF_HUB_OFFLINE="1")
     (message,) = done.stderr.strip().splitlines()
     assert message.startswith("ERROR: ")

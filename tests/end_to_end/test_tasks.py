@@ -17,7 +17,11 @@ from tests.golden import relative_error
 from tests.runs.test_exact_resume import stop_at
 from tests.training.small_run import outcome, unequal
 
-SHORT = ("model=soft_encoder", "model.attention.num_landmarks=4", "data.batch_size=16", "data.num_workers=0")
+# Three of Newton's steps are traced in less time than twenty.
+SHORT = (
+    *("model=soft_encoder", "model.attention.num_landmarks=4", "model.attention.newton_iters=3"),
+    *("data.batch_size=16", "data.num_workers=0"),
+)
 EXAMPLES = ("data.train_examples=64", "data.val_examples=24")
 TASKS = {
     "recall": EXAMPLES,
@@ -52,7 +56,7 @@ def test_a_recorded_task_gives_the_logged_top1(name, trained):
     assert result["settings"] == {}
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"listops"}))  # the same as listops_short, but longer
 def test_a_program_of_a_task_needs_pytorch_alone(name, trained):
     words = (f"checkpoint={name}/checkpoints/last.ckpt", "hydra.run.dir=program")
     printed = run_here("export.py", *words, cwd=trained).stdout
@@ -85,8 +89,8 @@ def test_another_number_of_newton_steps_is_evaluated(trained):
     one = evaluated(trained, "recall", "model.attention.newton_iters=1")
     assert one["loss"] != as_trained["loss"]
     assert one["settings"] == {"model.attention.newton_iters": 1}
-    assert any("newton_iters is 1, and was 20" in note for note in one["notes"])
-    same = evaluated(trained, "recall", "model.attention.newton_iters=20")
+    assert any("newton_iters is 1, and was 3" in note for note in one["notes"])
+    same = evaluated(trained, "recall", "model.attention.newton_iters=3")
     assert same["loss"] == as_trained["loss"]
     assert same["notes"] == as_trained["notes"]
 

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import soft
-from tests.end_to_end.command import run, run_here
+from tests.end_to_end.command import run_fresh, run_here
 
 SHORT = ("trainer.max_steps=3", "trainer.limit_val_batches=1", "logger=csv")
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def test_several_checkpoints_stand_side_by_side(folder):
-    done = run(
+    done = run_fresh(
         "visualize.py",
         "image=photo.jpg",
         "checkpoint=[soft.ckpt,performer.ckpt]",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from soft.studies.workspace import build_workspace, outline
-from tests.end_to_end.command import read_csv, run, run_here, values
+from tests.end_to_end.command import read_csv, run_fresh, run_here, values
 from tests.wandb_runs import logged, read_run
 
 SWEEP = (
@@ -26,7 +26,7 @@ NAMES = {f"num_landmarks={landmarks} seed={seed}": (landmarks, seed) for landmar
     ids=["one process each", "two processes each, a study"],
 )
 def test_a_sweep_of_six_is_six_runs(typed, group, study, tmp_path):
-    done = run("train.py", *typed, *SWEEP, cwd=tmp_path, OMP_NUM_THREADS="1")
+    done = run_fresh("train.py", *typed, *SWEEP, cwd=tmp_path, OMP_NUM_THREADS="1")
     assert "6 of 6 runs finished" in done.stdout
     files = sorted(tmp_path.rglob("*.wandb"))
     runs = [read_run(path) for path in files]
@@ -71,7 +71,7 @@ def test_offline_checkpoints_are_refused_before_anything_starts(tmp_path):
 
 
 def test_without_an_account_the_dashboard_is_printed(tmp_path):
-    done = run("dashboard.py", cwd=tmp_path)
+    done = run_fresh("dashboard.py", cwd=tmp_path)
     assert "workspace 'SOFT'" in done.stdout
     assert "report 'Number of landmarks'" in done.stdout
     assert "there is no login" in done.stdout

@@ -62,6 +62,7 @@ def test_export_and_visualize_prepare_images_as_the_checkpoint_says(tmp_path):
     from PIL import Image
 
     words = ("data.mean=[0.25,0.5,0.75]", "data.std=[0.5,0.5,0.5]", "schedule.epochs=1", "hydra.run.dir=run")
+    words += ("model.attention.newton_iters=3",)  # are traced in less time than twenty
     assert invoke("train.py", *TINY, *words, cwd=tmp_path).returncode == 0
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
     checkpoint["recipe"]["data"]["mean"] = [0.1, 0.1, 0.1]  # what the file says of itself counts

@@ -37,6 +37,7 @@ def test_lists_and_texts_are_values_too():
     assert jobs([{"+depths": [[1, 1], [1, 2]]}]) == ["+depths=[1,1]", "+depths=[1,2]"]
     assert jobs([{"t": "range(1,3)"}]) == ["t=1", "t=2"]
     assert jobs([{}], "a=1,2") == ["a=1", "a=2"]
+    assert jobs([{}], "a=1,2", "b=x,y") == ["a=1 b=x", "a=1 b=y", "a=2 b=x", "a=2 b=y"]
 
 
 def test_one_study_at_a_time():
