@@ -68,7 +68,7 @@ TEXTS = {
     *("entity", "name", "project"),
     *(f"logger.wandb.{name}" for name in ("entity", "project", "name", "group", "job_type", "notes")),
 }
-FOLDERS_TO_WRITE = {"out", "output_dir", "callbacks.*.dirpath", "callbacks.*.folder", "logger.*.save_dir"}
+FOLDERS_TO_WRITE = {"out", "output_dir", "data.cache", "callbacks.*.dirpath", "callbacks.*.folder", "logger.*.save_dir"}
 # W&B takes numbers for tags.
 OTHERS = {"logger.wandb.tags": ["banana", "[[1]]"]}
 

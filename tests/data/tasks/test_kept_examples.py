@@ -85,3 +85,11 @@ def test_a_checkpoint_does_not_say_where_to_write():
     recorded = {"_target_": target, "dataset": "recall", "cache": "/etc"}
     assert recorded_data(recorded, {"cache": None}, "x.ckpt")["cache"] is None
     assert recorded_data(recorded, {"cache": "mine"}, "x.ckpt")["cache"] == "mine"
+
+
+def test_a_folder_below_a_file_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match=r"cache=.*file/x cannot be made, because .*file is a file"):
+        task("pathfinder", cache=str(tmp_path / "file" / "x"))
+    with pytest.raises(SettingError, match="cache=7 has to be a text"):
+        task("pathfinder", cache=7)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from soft.data.tasks.generated import GeneratedTask
 from soft.errors import SettingError
+from soft.settings import check_text
 
 _VERSION = 1  # raise it when a task draws other examples than before
 _EMPTY = 0  # in the place of a check sum: the example has not been drawn yet
@@ -83,6 +84,20 @@ class KeptExamples:
                 f"`data.cache`={self.file.parent} cannot take the {needed:,.0f} MiB of {len(self.task):,} examples: "
                 f"{error.strerror}. Choose another folder, or null to draw them in every epoch."
             ) from error
+
+
+def check_cache(folder: str) -> None:
+    """Refuse a folder that cannot be made or written, before anything is drawn.
+
+    Raises:
+        SettingError: it lies below a file, or may not be written.
+    """
+    check_text("`data.cache`", folder)
+    path = Path(folder).expanduser().absolute()
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "may not be written" if there.is_dir() else "is a file"
+        raise SettingError(f"`data.cache`={folder} cannot be made, because {there} {reason}; choose another folder.")
 
 
 def _name(task: GeneratedTask) -> str:

@@ -13,7 +13,7 @@ from soft.data.facts import facts
 from soft.data.image_sets import ImageSets
 from soft.data.tasks.builders import TASKS
 from soft.data.tasks.generated import SPLITS, GeneratedTask
-from soft.data.tasks.kept_examples import KeptExamples
+from soft.data.tasks.kept_examples import KeptExamples, check_cache
 from soft.errors import SettingError
 from soft.settings import check_choice, check_flag, check_whole
 
@@ -89,6 +89,8 @@ class TaskDataModule(ClassificationDataModule):
         check_options(dataset, build, {"size": None, "split": None, **self.options})
         train, val = (build(numbers[name], name, **self.options) for name in ("train", split or "val"))
         self.in_chans, self.vocabulary = train.fields, train.vocabulary
+        if cache is not None:
+            check_cache(cache)
         self.cache = cache
         self.sets = ImageSets(train, val, train.class_names)
         self.num_classes, self.class_names = train.num_classes, train.class_names
