@@ -1,48 +1,24 @@
 """Train RetinaNet with a SOFT backbone on generated boxes: `python examples/retinanet.py`, half a minute on a CPU."""
 
-import timm
 import torch
 from generated import CLASSES
-from torch import Tensor, nn
+from pyramid import RECIPE, Backbone, create_pyramid
 from torchvision.models.detection import RetinaNet
-from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
-from training import Recipe, parse, train
-
-import soft  # noqa: F401 - registers the models with timm
-
-# COCO 1x
-RECIPE = Recipe(
-    size=(800, 1333),
-    batch=16,
-    steps=90_000,
-    lr=1e-4,
-    weight_decay=1e-4,
-    warmup=500,
-    drops=(60_000, 80_000),
-)
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from training import parse, train
 
 
-class Backbone(nn.Module):
-    """Stages 2 to 4 under a feature pyramid network: images (B, 3, H, W) -> maps of strides 8, 16, 32, 64 and 128."""
-
-    out_channels = 256
-
-    def __init__(self, name: str, checkpoint: str = ""):
-        super().__init__()
-        weights = {"pretrained": bool(checkpoint), "pretrained_cfg_overlay": {"file": checkpoint}}
-        self.body = timm.create_model(name, features_only=True, out_indices=(1, 2, 3), dynamic_img_size=True, **weights)
-        widths = self.body.feature_info.channels()
-        self.fpn = FeaturePyramidNetwork(widths, self.out_channels, LastLevelP6P7(widths[-1], self.out_channels))
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.fpn({str(level): features for level, features in enumerate(self.body(images))})
+def create_backbone(name: str, checkpoint: str = "") -> Backbone:
+    """Build stages 2 to 4 and two smaller levels: strides 8, 16, 32, 64 and 128."""
+    body = create_pyramid(name, checkpoint, out_indices=(1, 2, 3))
+    return Backbone(body, LastLevelP6P7(body.feature_info.channels()[-1], Backbone.out_channels))
 
 
 def main(words: list[str] | None = None) -> tuple[RetinaNet, list[float]]:
     """Train, and return the model and the losses."""
     args = parse(words, RECIPE, size=(128, 192), batch=2, steps=12)
     torch.manual_seed(0)
-    model = RetinaNet(Backbone(args.model, args.checkpoint), CLASSES, *args.size)
+    model = RetinaNet(create_backbone(args.model, args.checkpoint), CLASSES, *args.size)
     return model, train(model, lambda images, targets: sum(model(images, targets).values()), RECIPE, args)
 
 

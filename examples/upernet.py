@@ -1,14 +1,12 @@
 """Train UperNet with a SOFT backbone on generated masks: `python examples/upernet.py`, half a minute on a CPU."""
 
-import timm
 import torch
 from generated import CLASSES, Targets
+from pyramid import create_pyramid
 from torch import Tensor, cat, nn, stack
 from torchvision.ops import Conv2dNormActivation as Conv  # with BatchNorm and ReLU
 from torchvision.transforms.functional import normalize
 from training import Recipe, parse, train
-
-import soft  # noqa: F401 - registers the models with timm
 
 RECIPE = Recipe(size=(512,), batch=16, steps=160_000, lr=6e-5, weight_decay=0.01, warmup=1500, power=1.0)  # ADE20K
 
@@ -50,8 +48,7 @@ def main(words: list[str] | None = None) -> tuple[UperNet, list[float]]:
     """Train, and return the model and the losses."""
     args = parse(words, RECIPE, size=(128,), batch=2, steps=8)
     torch.manual_seed(0)
-    weights = {"pretrained": bool(args.checkpoint), "pretrained_cfg_overlay": {"file": args.checkpoint}}
-    model = UperNet(timm.create_model(args.model, features_only=True, dynamic_img_size=True, **weights), CLASSES)
+    model = UperNet(create_pyramid(args.model, args.checkpoint), CLASSES)
     return model, train(model, model.loss, RECIPE, args)
 
 

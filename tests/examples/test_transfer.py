@@ -85,8 +85,8 @@ def test_models_have_the_published_numbers_of_parameters(name):
     with torch.device("meta"):
         upernet = load("upernet").UperNet(timm.create_model(name, features_only=True), 150)
         models = (
-            RetinaNet(load("retinanet").Backbone(name), 80),
-            MaskRCNN(load("mask_rcnn").Backbone(name), 81),
+            RetinaNet(load("retinanet").create_backbone(name), 80),
+            MaskRCNN(load("mask_rcnn").create_backbone(name), 81),
             upernet,
         )
     for model, published in zip(models, PUBLISHED[name], strict=True):
@@ -97,7 +97,7 @@ def test_models_have_the_published_numbers_of_parameters(name):
 @pytest.mark.parametrize(("name", "strides"), [("retinanet", (8, 16, 32, 64, 128)), ("mask_rcnn", (4, 8, 16, 32, 64))])
 def test_levels_of_a_padded_image(name, strides):
     with torch.device("meta"):
-        maps = load(name).Backbone("soft_tiny")(torch.zeros(1, 3, 800, 1344))
+        maps = load(name).create_backbone("soft_tiny")(torch.zeros(1, 3, 800, 1344))
     assert [tuple(x.shape[1:]) for x in maps.values()] == [(256, -(-800 // s), -(-1344 // s)) for s in strides]
 
 
