@@ -69,7 +69,7 @@ def recorded_data(
     typed = {key: value for key, value in changes.items() if value is not None}
     data, root = {**recorded, **typed}, str(recorded.get("root") or "")
     if data.get("_target_") == _TASKS and "cache" not in typed:
-        data["cache"] = None  # nor does a file decide where this machine writes
+        data["cache"] = None  # a file does not decide where this machine writes either
     if (
         "root" not in typed
         and data.get("dataset") == "imagenet"

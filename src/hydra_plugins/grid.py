@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from cli.command_line import ConfigError
 from cli.places import STUDIES
-from hydra_plugins.evaluate_runs import asked_evaluations, evaluate_runs
 from hydra_plugins.missing_runs import finish, lock_sweep, run_missing
+from hydra_plugins.study_evaluations import asked_evaluations, evaluate_runs
 
 MULTIRUN = "multirun.yaml"  # the name that Hydra's own sweepers use; the report reads the command from this file
 
@@ -41,11 +41,11 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         grids = study_grids(self.config) if self.grids is None else _as_list(self.grids)
         jobs = expand(grids, arguments, OverridesParser.create(config_loader=self.hydra_context.config_loader))
-        asked_evaluations(self.config)  # refuses a wrong entry before the first run
+        asked = asked_evaluations(self.config)
         with lock_sweep(self.config) as sweep:
             OmegaConf.save(self.config, sweep / MULTIRUN)
             results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
-            evaluate_runs(sweep, self.config)
+            evaluate_runs(sweep, self.config, asked)
             finish(sweep, results)
         return [results]
 

@@ -41,8 +41,9 @@ class OtherStudies:
         if self._runs is None:
             self._runs = [SweepFolder(folder, self._varied) for folder in self._folders]
             self._conditions = _here()
-        if str(self._conditions["commit"] or "-dirty").endswith("-dirty"):
-            return None  # the same name may stand for other code
+        commit = self._conditions["commit"]
+        if commit is None or commit.endswith("-dirty"):
+            return None  # nothing says that the other study ran the same code
         for runs in self._runs:
             folder = runs.find(job)
             if folder is not None and self._counts(folder):

@@ -12,7 +12,6 @@ from cli.command_line import ConfigError, quote
 from cli.places import CONFIG_DIR, SOURCES
 from cli.sweep_jobs import run_tree
 
-_CHECKPOINTS = ("best.ckpt", "last.ckpt")  # the first that a run has is evaluated
 _UNKNOWN = object()
 
 
@@ -34,21 +33,25 @@ def asked_evaluations(config: DictConfig) -> Mapping[str, list[object]]:
     return asked
 
 
-def evaluate_runs(sweep: Path, config: DictConfig) -> None:
+def evaluate_runs(sweep: Path, config: DictConfig, asked: Mapping[str, list[object]]) -> None:
     """Evaluate the finished runs in `sweep` with all settings that the study asks for, where that has not been done.
 
     The evaluations of a run are a sweep of src/evaluate.py in the folder `evaluations` of the run. They run on this
     machine, side by side like the study's own jobs.
+
+    Args:
+        config: of the sweep, whose multirun.yaml says the same.
+        asked: see `asked_evaluations`.
     """
-    asked = asked_evaluations(config)
     if not asked or not any(sweep.rglob("result.json")):
         return
+    from soft.runs.folder import best_checkpoint
     from soft.studies.evaluations import FOLDER
     from soft.studies.sweep import read_sweep
 
     missing = read_sweep(sweep).unevaluated
     for number, run in enumerate(missing, start=1):
-        checkpoint = next((run / "checkpoints" / name for name in _CHECKPOINTS if _exists(run, name)), None)
+        checkpoint = best_checkpoint(run)
         if checkpoint is None:
             print(f"run {run.name} keeps no checkpoint to evaluate", flush=True)
             continue
@@ -66,7 +69,3 @@ def evaluate_runs(sweep: Path, config: DictConfig) -> None:
             code = run_tree(command, stdout=log, stderr=subprocess.STDOUT)
         if code:
             print(f"failed: the evaluation of run {run.name}; see {folder / 'console.log'}", file=sys.stderr)
-
-
-def _exists(run: Path, name: str) -> bool:
-    return (run / "checkpoints" / name).is_file()

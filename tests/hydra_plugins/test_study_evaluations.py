@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from cli.command_line import ConfigError
 from cli.entry import SOURCES
-from hydra_plugins import evaluate_runs as evaluating
-from hydra_plugins.evaluate_runs import asked_evaluations, evaluate_runs
+from hydra_plugins import study_evaluations as evaluating
+from hydra_plugins.study_evaluations import asked_evaluations, evaluate_runs
 from tests.studies.sweeps import write_run
 from tests.studies.test_evaluations import STUDY, T, write_evaluation
 
@@ -23,6 +23,10 @@ def config_with(evaluate):
             "hydra": {"runtime": {"choices": {"trainer": "cpu"}}, "launcher": {"jobs": 2}},
         }
     )
+
+
+def evaluate(sweep, asked):
+    evaluate_runs(sweep, config_with(asked), asked)
 
 
 @pytest.fixture
@@ -42,7 +46,7 @@ def test_runs_without_evaluations_are_evaluated(tmp_path, commands):
     write_evaluation(tmp_path / "1", 0, 40.0, f"{T}=1")
     write_evaluation(tmp_path / "1", 1, 90.0, f"{T}=20")
 
-    evaluate_runs(tmp_path, config_with({T: [1, 20]}))
+    evaluate(tmp_path, {T: [1, 20]})
     (command,) = commands
     assert command[:3] == [sys.executable, str(SOURCES / "evaluate.py"), "-m"]
     with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
@@ -55,7 +59,7 @@ def test_runs_without_evaluations_are_evaluated(tmp_path, commands):
 
 def test_a_run_without_checkpoints_is_said(tmp_path, commands, capsys):
     write_run(tmp_path / "0", 95.0, 0, STUDY)
-    evaluate_runs(tmp_path, config_with({T: [1, 20]}))
+    evaluate(tmp_path, {T: [1, 20]})
     assert commands == []
     assert "run 0 keeps no checkpoint to evaluate" in capsys.readouterr().out
 
@@ -65,7 +69,7 @@ def test_a_failed_evaluation_is_said(tmp_path, monkeypatch, capsys):
     (tmp_path / "0" / "checkpoints").mkdir()
     (tmp_path / "0" / "checkpoints" / "last.ckpt").touch()
     monkeypatch.setattr(evaluating, "run_tree", lambda command, **_: 1)
-    evaluate_runs(tmp_path, config_with({T: [1, 20]}))
+    evaluate(tmp_path, {T: [1, 20]})
     assert "failed: the evaluation of run 0" in capsys.readouterr().err
 
 

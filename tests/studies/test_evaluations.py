@@ -73,6 +73,14 @@ def test_a_missing_evaluation_is_said(evaluated):
     assert "Not evaluated with all settings, and not or only in part in the table: run 1." in said
 
 
+def test_what_the_sweep_was_started_with_last_counts(evaluated):
+    asked = {T: [1, 2]}
+    (evaluated / "multirun.yaml").write_text(yaml.safe_dump({"study": {**STUDY, "evaluate": asked}}))
+    _, sweep = rows_of(evaluated)
+    assert sweep.unevaluated == [evaluated / "0", evaluated / "1"]  # as many evaluations, and not with T = 2
+    assert sweep.study["evaluate"] == asked
+
+
 def test_the_report_counts_each_training_once(evaluated):
     said = write_report(evaluated, evaluated / "report", page=False)
     assert "| attention | iterations T at evaluation |" in said

@@ -29,9 +29,9 @@ def check_trainer_settings(settings: Mapping[str, object]) -> None:
     for name in _FLAGS:
         if name in settings:
             check_flag(f"trainer.{name}", settings[name])
-    for name, least in _WHOLE.items():
+    for name, low in _WHOLE.items():
         if name in settings:
-            check_whole(f"trainer.{name}", settings[name], low=least)
+            check_whole(f"trainer.{name}", settings[name], low=low)
     max_steps = settings.get("max_steps", -1)
     if max_steps != -1:
         check_whole("trainer.max_steps", max_steps, low=1)

@@ -71,6 +71,12 @@ def run_folder(path: Path) -> Path | None:
     return None
 
 
+def best_checkpoint(folder: Path) -> Path | None:
+    """Return the best checkpoint of the run in `folder`, or the last one where that is all there is; None without."""
+    paths = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def find_unfinished(recipe: Mapping[str, object], folders: Iterable[Path], launch: str | None = None) -> Path | None:
     """Return the newest of `folders` that holds an unfinished run of `recipe`, started by `launch` if that is given."""
     found = []

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from soft.studies.finished_run import Run
@@ -11,7 +12,7 @@ FOLDER = "evaluations"  # in a run's folder, for the evaluations that its study 
 # It stands before the name of an evaluation's setting, because the training may have had another value.
 PREFIX = "evaluation."
 _UNTOLD = {"checkpoint", "details"}  # settings that are no condition of an evaluation
-_MEASURED_ANEW = ("macs",)  # facts of a training that may not hold for its evaluations
+_OF_TRAINING = ("macs",)  # facts of a training that may not hold for its evaluations
 
 
 def is_evaluated_with(run: Run, asked: Mapping[str, object]) -> bool:
@@ -19,12 +20,12 @@ def is_evaluated_with(run: Run, asked: Mapping[str, object]) -> bool:
     return all(run.settings.get(key) is not None for key in asked)
 
 
-def count_evaluations(asked: Mapping[str, list[object]]) -> int:
-    """Return the number of evaluations of one run: one for each combination of values."""
-    number = 1
-    for values in asked.values():
-        number *= len(values)
-    return number
+def lacks_evaluations(run: Run, asked: Mapping[str, list[object]]) -> bool:
+    """Return whether a run has not been evaluated yet with each combination of the values that a study asks for."""
+    if not asked or not is_evaluated_with(run, asked):
+        return False
+    found = [tuple(each.settings.get(PREFIX + key) for key in asked) for each in evaluations_of(run)]
+    return not all(values in found for values in product(*asked.values()))
 
 
 def evaluations_of(run: Run) -> list[Run]:
@@ -44,7 +45,7 @@ def _evaluation(run: Run, folder: Path) -> Run:
     result = {
         "top1": evaluation["top1"],
         "last": {key: value for key, value in evaluation.items() if key.startswith("attention/")},
-        "facts": {key: value for key, value in run.result.get("facts", {}).items() if key not in _MEASURED_ANEW},
+        "facts": {key: value for key, value in run.result.get("facts", {}).items() if key not in _OF_TRAINING},
         "environment": run.result.get("environment", {}),
         "training_seconds": run.result.get("seconds"),
     }

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soft.errors import SettingError
-from soft.runs.folder import METRICS, RESULT, as_typed, read_mark
+from soft.runs.folder import METRICS, RESULT, as_typed, best_checkpoint, read_mark
 from soft.runs.metrics import best_of, direction, show_metric
 from soft.runs.result import read_metrics
 from soft.studies.run_files import CONFIG, read_config, read_result
 
-CHECKPOINTS = ("best.ckpt", "last.ckpt")
 LOG = "train.log"
 _TIME = re.compile(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d)", re.MULTILINE)
 # Where runs lie below the folder of a sweep, and below the one that holds all runs and sweeps.
@@ -66,8 +65,7 @@ class SingleRun:
     @property
     def checkpoint(self) -> Path | None:
         """Return the best checkpoint, or the last one where that is all there is."""
-        paths = [self.folder / "checkpoints" / name for name in CHECKPOINTS]
-        return next((path for path in paths if path.is_file()), None)
+        return best_checkpoint(self.folder)
 
     @property
     def started(self) -> str | None:

@@ -9,7 +9,7 @@ import yaml
 
 from soft.errors import SettingError
 from soft.runs.identity import is_recording, is_repeated
-from soft.studies.evaluations import count_evaluations, evaluations_of, is_evaluated_with
+from soft.studies.evaluations import evaluations_of, is_evaluated_with, lacks_evaluations
 from soft.studies.finished_run import Run, read_run
 from soft.studies.run_files import CONFIG, RESULT, is_finished
 
@@ -26,6 +26,7 @@ class Sweep:
     Attributes:
         runs: where the study evaluates its runs with other settings, these evaluations stand in their place.
         unevaluated: folders of finished runs of which evaluations are missing.
+        study: entries of the study, as they were when the sweep was started last; empty outside of studies.
         command: the command that started the sweep, None if it is unknown.
     """
 
@@ -33,12 +34,8 @@ class Sweep:
     runs: list[Run]
     unfinished: list[Path] = field(default_factory=list)
     unevaluated: list[Path] = field(default_factory=list)
+    study: Mapping[str, object] = field(default_factory=dict)
     command: str | None = None
-
-    @property
-    def study(self) -> Mapping[str, object]:
-        """Return the study's entries in the last run: they may have been corrected since the first."""
-        return self.runs[-1].study if self.runs else {}
 
 
 def read_sweep(folder: str | Path) -> Sweep:
@@ -58,28 +55,25 @@ def read_sweep(folder: str | Path) -> Sweep:
         )
     unfinished = [path for path in started - finished if (path / "train.log").is_file()]
     runs = [read_run(path) for path in sorted(finished, key=_run_number)]
-    runs, unevaluated = _evaluated(runs, runs[-1].study.get("evaluate") or {})
+    multirun = _read_multirun(folder / "multirun.yaml")
+    study = multirun.get("study") or runs[-1].study
+    asked = study.get("evaluate") or {}
     return Sweep(
         folder,
-        runs,
+        _with_evaluations(runs, asked),
         sorted(unfinished, key=_run_number),
-        unevaluated,
-        _read_command(folder / "multirun.yaml"),
+        [run.folder for run in runs if lacks_evaluations(run, asked)],
+        study,
+        _command(multirun),
     )
 
 
-def _evaluated(runs: Sequence[Run], asked: Mapping[str, list[object]]) -> tuple[list[Run], list[Path]]:
-    """Return runs with the evaluations that were asked for in their place, and the folders where some are missing."""
-    found, missing = [], []
+def _with_evaluations(runs: Sequence[Run], asked: Mapping[str, list[object]]) -> list[Run]:
+    """Return runs with their evaluations in their place, where some were asked for."""
+    found = []
     for run in runs:
-        if not asked or not is_evaluated_with(run, asked):
-            found.append(run)
-            continue
-        evaluations = evaluations_of(run)
-        found += evaluations
-        if len(evaluations) < count_evaluations(asked):
-            missing.append(run.folder)
-    return found or list(runs), missing
+        found += evaluations_of(run) if asked and is_evaluated_with(run, asked) else [run]
+    return found or list(runs)
 
 
 def _run_number(folder: Path) -> tuple[str, int, str]:
@@ -87,11 +81,16 @@ def _run_number(folder: Path) -> tuple[str, int, str]:
     return str(folder.parent), int(folder.name) if folder.name.isdigit() else -1, folder.name
 
 
-def _read_command(multirun: Path) -> str | None:
-    """Return the typed command, from the file that Hydra writes into a sweep's folder."""
-    if not multirun.is_file():
+def _read_multirun(path: Path) -> Mapping[str, object]:
+    """Return the configuration with which the sweep was started last, empty if it was not written down."""
+    return (yaml.safe_load(path.read_text()) if path.is_file() else None) or {}
+
+
+def _command(multirun: Mapping[str, object]) -> str | None:
+    """Return the typed command of a sweep's configuration."""
+    hydra = multirun.get("hydra")
+    if not hydra:
         return None
-    hydra = (yaml.safe_load(multirun.read_text()) or {}).get("hydra", {})
     words = hydra.get("overrides", {}).get("task", [])
     return " ".join([f"python src/{hydra['job']['name']}.py -m", *(_quote(word) for word in words)])
 
