@@ -30,6 +30,8 @@ class Forked:
         """Start `python WORDS` in `cwd`; its output is added to the files `out` and `err`, by default the same."""
         self.args = list(words)
         files = [str(Path(path).absolute()) for path in (out, err or out)]
+        for path in files:
+            Path(path).touch()  # a signal may end the fork before it opens them
         self.pid = _ask({"words": self.args, "cwd": str(cwd), "env": dict(env), "files": files})
         self.returncode: int | None = None
 
