@@ -30,11 +30,23 @@ def find_folder(config_name: str) -> None:
     if named or args.multirun or args.cfg or args.help or args.hydra_help or args.info or not (resume or requeued):
         return
     try:
-        folder = _folder_of(compose(args.config_name or config_name, args.overrides), resume)
+        cfg = compose(args.config_name or config_name, args.overrides)
+        folder, words = _folder_of(cfg, resume), []
+        if folder is None and (words := _former_start(cfg, args.overrides)):
+            folder = _folder_of(compose(args.config_name or config_name, [*args.overrides, *words]), resume)
     except (HydraException, OmegaConfBaseException):  # Hydra meets the same error and says it
         return
     if folder is not None:
-        sys.argv.append(f"hydra.run.dir={quote(folder)}")
+        sys.argv += [*words, f"hydra.run.dir={quote(folder)}"]
+
+
+def _former_start(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Return the words for the start that soft_pico had by default before, with which an older run goes on."""
+    if (cfg.get("model") or {}).get("name") != "soft_pico" or "global_scale" not in cfg.model.attention:
+        return []
+    typed = {word.partition("=")[0] for word in overrides}
+    former = {"model.attention.landmark_gain": "1.0", "model.attention.global_scale": "null"}
+    return [f"{key}={value}" for key, value in former.items() if key not in typed]
 
 
 def compose(config_name: str, overrides: Sequence[str], whole: bool = False) -> DictConfig:

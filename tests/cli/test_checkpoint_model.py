@@ -15,7 +15,13 @@ RECORDED = {
     "name": "soft_pico",
     "drop_path_rate": 0.0,
     "grad_checkpointing": True,
-    "attention": {"attention": "soft_norm", "num_landmarks": 4, "newton_iters": 20, "sampling": "avgpool"},
+    "attention": {
+        "attention": "soft_norm",
+        "num_landmarks": 4,
+        "newton_iters": 20,
+        "sampling": "avgpool",
+        "global_scale": 16,
+    },
 }
 
 
@@ -43,6 +49,11 @@ def test_only_what_differs_from_the_default_is_added(write, monkeypatch):
     write("a.ckpt")
     words = ["model=soft_pico", "model/attention=soft_norm", "model.attention.num_landmarks=4"]
     assert added(monkeypatch, "checkpoint=a.ckpt") == [*words, "model.attention.sampling='avgpool'"]
+
+
+def test_a_model_from_before_soft_pico_had_its_start_keeps_the_former_scale(write, monkeypatch):
+    write("a.ckpt", attention={"attention": "soft"})
+    assert added(monkeypatch, "checkpoint=a.ckpt") == ["model=soft_pico", "model.attention.global_scale=null"]
 
 
 def test_what_is_typed_is_left_alone(write, monkeypatch):

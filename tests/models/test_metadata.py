@@ -15,7 +15,7 @@ from soft.models.factory import create_from_checkpoint
 from soft.models.metadata import KEY, Metadata, attach_metadata, read_metadata
 
 FACTS = Metadata(
-    model={"name": "soft_pico", "attention": {"attention": "soft_norm", "num_landmarks": 4}},
+    model={"name": "soft_pico", "attention": {"attention": "soft_norm", "num_landmarks": 4, "global_scale": 16.0}},
     dataset="imagenet",
     class_names=("cat", "dog", "owl"),
     img_size=(40, 48),
@@ -67,6 +67,19 @@ def test_an_older_checkpoint_says_it_by_its_recipe(tmp_path):
     assert (found.origin, found.class_names, found.dataset) == ("recipe", None, "digits")
     assert (found.img_size, found.mean, found.crop_pct) == ((28, 28), (0.3, 0.3, 0.3), 1.0)
     assert found.model["name"] == "soft_pico"
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("attention", ["soft", "soft_norm", "linformer"])
+def test_a_file_from_before_soft_pico_had_its_start_computes_what_it_did(tmp_path, attention, nested):
+    options = {"num_landmarks": 4} if attention == "linformer" else {"num_landmarks": 4, "global_scale": "sum"}
+    model = timm.create_model("soft_pico", num_classes=3, attention=attention, **options).eval()
+    facts = {"attention": attention, "num_landmarks": 4}
+    facts = {"name": "soft_pico", **({"attention": facts} if nested else facts)}
+    path = tmp_path / "w.ckpt"
+    torch.save({"state_dict": model.state_dict(), KEY: {"model": facts}}, path)
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(create_from_checkpoint(path).eval()(x), model(x))
 
 
 def test_its_own_words_come_before_the_recipe(tmp_path):

@@ -16,7 +16,8 @@ STEPS, LEARNING_RATE = 4, 0.05
 @pytest.mark.parametrize("attention", ["soft", "soft_norm"])
 def test_loss_curve_of_sgd_is_that_of_the_reference(attention):
     """Pico in train mode, on weights under the authors' keys, in float64."""
-    model = timm.create_model("soft_pico", num_classes=10, attention=attention, dtype=torch.float64).train()
+    options = {"attention": attention, "global_scale": "sum"}
+    model = timm.create_model("soft_pico", num_classes=10, dtype=torch.float64, **options).train()
     shapes = {key: tuple(value.shape) for key, value in to_official_keys(model.state_dict()).items()}
     weights = {key: fill(key, shape) for key, shape in shapes.items()}
     load_weights(model, weights)

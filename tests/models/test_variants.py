@@ -6,7 +6,7 @@ import soft
 from soft.attention import ATTENTIONS
 from soft.errors import SettingError
 from soft.models import SoftTransformer
-from soft.models.factory import create_from_config
+from soft.models.factory import create_from_config, describe_model
 from tests.models.shells import NAMES as ALL_NAMES
 from tests.models.shells import SHALLOW, shell
 
@@ -62,6 +62,28 @@ def test_a_landmark_gain_is_the_weight_that_training_starts_from():
     model = timm.create_model("soft_pico", landmark_gain=0.3)
     norms = [block.attn.landmarks.norm.weight for stage in model.stages[:3] for block in stage.blocks]
     torch.testing.assert_close(torch.cat(norms), torch.full((128,), 0.3))
+
+
+def test_soft_pico_starts_with_its_attention_at_work():
+    def start(model):
+        attention = model.stages[1].blocks[0].attn
+        return attention.landmarks.norm.weight[0].item(), attention.global_scale
+
+    assert start(timm.create_model("soft_pico")) == pytest.approx((2 / 32**0.5, 16))
+    assert start(timm.create_model("soft_pico", attention="soft_norm", landmark_gain=0.5)) == (0.5, 16)
+    published = {"landmark_gain": 1.0, "global_scale": "sum"}
+    assert start(timm.create_model("soft_pico", **published)) == (1, None)
+    assert start(timm.create_model("soft_tiny")) == (1, None)
+    of_config = {"name": "soft_pico", "attention": {"landmark_gain": 1.0, "global_scale": None}}
+    assert start(create_from_config(of_config, num_classes=3)) == (1, None)
+
+
+@pytest.mark.parametrize("options", [{}, {"global_scale": "sum"}, {"global_scale": 4.0, "attention": "soft_norm"}])
+def test_a_model_describes_its_global_scale(options):
+    model = timm.create_model("soft_pico", num_classes=3, **options)
+    again = create_from_config(describe_model(model), num_classes=3)
+    scales = [each.stages[1].blocks[0].attn.global_scale for each in (model, again)]
+    assert scales[0] == scales[1] == {"sum": None}.get(options.get("global_scale"), options.get("global_scale", 16))
 
 
 # Parameters of soft_tiny: keys have a map of their own, and there is no landmark sampling.

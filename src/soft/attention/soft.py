@@ -21,6 +21,8 @@ from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
 from soft.attention.precision import at_least_float32, ieee_products, without_autocast, without_float16_autocast
 from soft.settings import check_choice, check_positive, check_whole
 
+SUM = "sum"  # the global scale of the published form; timm.create_model drops arguments that are None
+
 
 class SoftAttention(nn.Module):
     """X = P·A⁺·(Pᵀ·V) + DWConv(V), with K = Q, then an output map over the heads.
@@ -37,8 +39,8 @@ class SoftAttention(nn.Module):
         landmark_gain: initial gain of the landmarks' LayerNorm: 1 as published; `auto` for 2/√d, see
             `soft.attention.landmarks.alive_gain`.
         global_scale: c, above 0; P·A⁺·(Pᵀ·V) is then multiplied by c/N. As a sum over N tokens it grows with N, which
-            the local term does not; with c/N the two keep their proportion on every grid. None for the sum as
-            published.
+            the local term does not; with c/N the two keep their proportion on every grid. `sum`, or None, for the sum
+            as published.
         kernels: what computes the core: `torch`; `triton`, for NVIDIA GPUs of compute capability 8.0 or more, heads of
             at most 64 channels, 64 landmarks and the inverse `newton`; or `auto`, which is `triton` where it runs and
             agrees with `torch`. Exported, traced and scripted modules are always `torch`.
@@ -62,13 +64,15 @@ class SoftAttention(nn.Module):
         sampling: str = "conv",
         inverse: str = "newton",
         landmark_gain: float | str = 1.0,
-        global_scale: float | None = None,
+        global_scale: float | str | None = None,
         kernels: str = "auto",
     ):
         super().__init__()
         check_whole("newton_iters", newton_iters, 1)
+        if global_scale == SUM:
+            global_scale = None
         if global_scale is not None:
-            check_positive("global_scale", global_scale, otherwise="null for the sum as published")
+            check_positive("global_scale", global_scale, otherwise="sum for the sum as published")
         check_choice("inverse", inverse, INVERSES)
         check_heads(dim, num_heads)
         check_choice_of_kernels(kernels, inverse, num_landmarks, dim // num_heads)

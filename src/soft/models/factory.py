@@ -13,6 +13,7 @@ from timm.models import build_model_with_cfg, is_model
 from torch import Tensor, nn
 
 from soft.attention import ATTENTIONS, attention_options
+from soft.attention.soft import SUM
 from soft.errors import SettingError
 from soft.models.backbone import SoftTransformer
 from soft.models.checkpoints import load_weights, read_weights
@@ -43,6 +44,8 @@ def create_from_config(
     _check_options("model.", options)
     if img_size is not None:
         options["img_size"] = img_size
+    if "global_scale" in options and options["global_scale"] is None:
+        options["global_scale"] = SUM
     model = timm.create_model(name, num_classes=num_classes, **options)
     if config.get("grad_checkpointing"):
         model.set_grad_checkpointing()

@@ -125,7 +125,7 @@ def metadata_of(facts: Mapping[str, object], origin: str = "checkpoint") -> Meta
 
     names, size, crop_pct = facts.get("class_names"), facts.get("img_size"), facts.get("crop_pct")
     return Metadata(
-        model=None if facts.get("model") is None else dict(facts["model"]),
+        model=None if facts.get("model") is None else _complete(facts["model"]),
         dataset=facts.get("dataset"),
         class_names=None if names is None else tuple(str(name) for name in names),
         img_size=None if size is None else tuple(int(side) for side in to_2tuple(size)),
@@ -135,3 +135,12 @@ def metadata_of(facts: Mapping[str, object], origin: str = "checkpoint") -> Meta
         interpolation=facts.get("interpolation"),
         origin=origin,
     )
+
+
+def _complete(model: Mapping[str, object]) -> dict[str, object]:
+    """Return a model's arguments; where they are older than soft_pico's own global scale, with the one of that time."""
+    attention = model.get("attention", "soft")
+    options = {**model, **attention} if isinstance(attention, Mapping) else model
+    of_soft = options.get("attention", "soft") in ("soft", "soft_norm")
+    before = {"global_scale": None} if model.get("name") == "soft_pico" and of_soft else {}
+    return {**model, **{key: value for key, value in before.items() if key not in options}}

@@ -4,6 +4,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
 from soft.attention import attention_options
+from soft.attention.landmarks import AUTO
 from soft.models.backbone import SoftTransformer
 from soft.models.checkpoints import check_pretrained
 
@@ -28,7 +29,8 @@ _PICO = {
     "stem_width": 16,
     "stem_strides": (2, 1, 1),
 }
-_PICO_LANDMARKS = 9  # 3x3; stage 3 has 4x4 tokens
+# 3x3 landmarks, since stage 3 has 4x4 tokens; docs/attention.md derives the start.
+_PICO_ATTENTION = {"num_landmarks": 9, "landmark_gain": AUTO, "global_scale": 16.0}
 
 # Depths and widths of each stage, by the model's name.
 LAYOUTS = {
@@ -89,10 +91,19 @@ def _soft(variant: str, pretrained: bool, **kwargs: object) -> SoftTransformer:
 
 @register_model
 def soft_pico(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
-    """Build SOFT-Pico: 1.5M parameters, for images of 28 to 64 px; not in the paper."""
-    takes_landmarks = "num_landmarks" in attention_options(kwargs.get("attention", "soft"))
-    landmarks = {"num_landmarks": _PICO_LANDMARKS} if takes_landmarks else {}
-    return _create("soft_pico", pretrained, **{**_PICO, **landmarks, **kwargs})
+    """Build SOFT-Pico: 1.5M parameters, for images of 28 to 64 px; not in the paper.
+
+    Its attention starts at work, with a landmark gain of 2/√d and a global term of 16/N times the sum; the published
+    start is `landmark_gain=1.0, global_scale="sum"`.
+    """
+    taken = attention_options(kwargs.get("attention", "soft"))
+    options = {name: value for name, value in _PICO_ATTENTION.items() if name in taken}
+    options |= kwargs
+    model = _create("soft_pico", pretrained, **{**_PICO, **options})
+    if "global_scale" in taken:
+        # timm and describe_model record what was asked for. Files without this entry are from before this default.
+        model._model_args = {"global_scale": options["global_scale"]}
+    return model
 
 
 @register_model
