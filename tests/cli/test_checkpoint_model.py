@@ -20,7 +20,7 @@ RECORDED = {
         "num_landmarks": 4,
         "newton_iters": 20,
         "sampling": "avgpool",
-        "global_scale": 16,
+        "global_scale": "auto",
     },
 }
 

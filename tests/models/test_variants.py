@@ -71,8 +71,8 @@ def test_soft_pico_starts_with_its_attention_at_work():
 
     assert start(timm.create_model("soft_pico")) == pytest.approx((2 / 32**0.5, 16))
     assert start(timm.create_model("soft_pico", attention="soft_norm", landmark_gain=0.5)) == (0.5, 16)
-    published = {"landmark_gain": 1.0, "global_scale": "sum"}
-    assert start(timm.create_model("soft_pico", **published)) == (1, None)
+    assert start(timm.create_model("soft_pico", landmark_gain=1)) == (1, None)
+    assert start(timm.create_model("soft_pico", landmark_gain=0.5, global_scale="sum")) == (0.5, None)
     assert start(timm.create_model("soft_tiny")) == (1, None)
     of_config = {"name": "soft_pico", "attention": {"landmark_gain": 1.0, "global_scale": None}}
     assert start(create_from_config(of_config, num_classes=3)) == (1, None)

@@ -173,7 +173,8 @@ def test_so_does_an_evaluation_of_its_weights_alone(digits):
     state = torch.load(cwd / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     weights = {key.removeprefix("ema.module."): value for key, value in state.items() if key.startswith("ema.module.")}
     torch.save(weights, cwd / "bare.pth")
-    words = ("checkpoint=bare.pth", "model=soft_pico", "data=digits", "trainer=cpu", "hydra.run.dir=evaluated")
+    words = ("checkpoint=bare.pth", "model=soft_pico", "model.attention.landmark_gain=1", "data=digits", "trainer=cpu")
+    words += ("hydra.run.dir=evaluated",)
     done = invoke("evaluate.py", *words, cwd=cwd)
     assert done.returncode == 0, done.stderr
     result = json.loads((cwd / "evaluated" / "evaluation.json").read_text())

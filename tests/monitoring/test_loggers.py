@@ -112,7 +112,7 @@ def test_checkpoints_as_artifacts(log_model, tmp_path):
     def loggers(folder):
         return [WandbRunLogger(save_dir=folder, offline=False, mode="offline", log_model=log_model)]
 
-    trainer = train(tmp_path, more_loggers=loggers, optimizer={"lr": 0.03}, epochs=6)
+    trainer = train(tmp_path, more_loggers=loggers, optimizer={"lr": 0.01}, epochs=6)
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     _, _, records = read_run(path)
     top1 = logged(records, "val/top1")

@@ -15,13 +15,14 @@ from soft.attention.fast.selection import check_choice_of_kernels, recorded_core
 from soft.attention.fast.windows import sample_landmarks
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.heads import check_heads, merge_heads, split_heads
-from soft.attention.landmarks import LandmarkSampler
+from soft.attention.landmarks import AUTO, LandmarkSampler
 from soft.attention.local import convolve, head_filters
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
 from soft.attention.precision import at_least_float32, ieee_products, without_autocast, without_float16_autocast
 from soft.settings import check_choice, check_positive, check_whole
 
 SUM = "sum"  # the global scale of the published form; timm.create_model drops arguments that are None
+BALANCED = 16.0  # the global scale that suits a wider kernel, see docs/attention.md
 
 
 class SoftAttention(nn.Module):
@@ -40,7 +41,7 @@ class SoftAttention(nn.Module):
             `soft.attention.landmarks.alive_gain`.
         global_scale: c, above 0; P·A⁺·(Pᵀ·V) is then multiplied by c/N. As a sum over N tokens it grows with N, which
             the local term does not; with c/N the two keep their proportion on every grid. `sum`, or None, for the sum
-            as published.
+            as published; `auto` for that with the published gain of 1, and else for 16.
         kernels: what computes the core: `torch`; `triton`, for NVIDIA GPUs of compute capability 8.0 or more, heads of
             at most 64 channels, 64 landmarks and the inverse `newton`; or `auto`, which is `triton` where it runs and
             agrees with `torch`. Exported, traced and scripted modules are always `torch`.
@@ -69,10 +70,12 @@ class SoftAttention(nn.Module):
     ):
         super().__init__()
         check_whole("newton_iters", newton_iters, 1)
+        if global_scale == AUTO:
+            global_scale = SUM if landmark_gain == 1 else BALANCED
         if global_scale == SUM:
             global_scale = None
         if global_scale is not None:
-            check_positive("global_scale", global_scale, otherwise="sum for the sum as published")
+            check_positive("global_scale", global_scale, otherwise="sum for the sum as published, or auto")
         check_choice("inverse", inverse, INVERSES)
         check_heads(dim, num_heads)
         check_choice_of_kernels(kernels, inverse, num_landmarks, dim // num_heads)

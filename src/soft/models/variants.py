@@ -30,7 +30,7 @@ _PICO = {
     "stem_strides": (2, 1, 1),
 }
 # 3x3 landmarks, since stage 3 has 4x4 tokens; docs/attention.md derives the start.
-_PICO_ATTENTION = {"num_landmarks": 9, "landmark_gain": AUTO, "global_scale": 16.0}
+_PICO_ATTENTION = {"num_landmarks": 9, "landmark_gain": AUTO, "global_scale": AUTO}
 
 # Depths and widths of each stage, by the model's name.
 LAYOUTS = {
@@ -93,8 +93,8 @@ def _soft(variant: str, pretrained: bool, **kwargs: object) -> SoftTransformer:
 def soft_pico(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
     """Build SOFT-Pico: 1.5M parameters, for images of 28 to 64 px; not in the paper.
 
-    Its attention starts at work, with a landmark gain of 2/√d and a global term of 16/N times the sum; the published
-    start is `landmark_gain=1.0, global_scale="sum"`.
+    Its attention starts at work, with a landmark gain of 2/√d and a global term of 16/N times the sum;
+    `landmark_gain=1.0` gives it the published start.
     """
     taken = attention_options(kwargs.get("attention", "soft"))
     options = {name: value for name, value in _PICO_ATTENTION.items() if name in taken}
