@@ -68,6 +68,7 @@ def test_attention_is_leaner(stages, stage):
     assert ours / reference <= MAX_ATTENTION_MEMORY[stage - 1]
 
 
+@pytest.mark.slow
 def test_model_is_leaner_and_computes_no_more():
     images = torch.randn(4, 3, 224, 224)
     models = build_pair("soft_tiny", 224, 0.1, CPU)

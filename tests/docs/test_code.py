@@ -107,6 +107,7 @@ def test_figures_of_the_method(monkeypatch):
         assert f"method_{name}.png" in (DOCS / "method.md").read_text()
 
 
+@pytest.mark.slow
 def test_notebook(capsys, tmp_path, monkeypatch):
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

@@ -70,6 +70,7 @@ def mine(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_settings_compose(mine, monkeypatch):
     """Each command's words are checked as the command does it; of a sweep, each option of a group."""
     monkeypatch.chdir(mine.parent)

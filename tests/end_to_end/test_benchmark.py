@@ -30,6 +30,7 @@ def _read(path) -> tuple[dict[str, str], list[dict[str, str]]]:
     return facts, list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
+@pytest.mark.slow
 def test_every_table_and_figure(tmp_path):
     done = run_fresh(
         "benchmark.py",

@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_program_that_needs_pytorch_alone(folder):
     done = run_fresh("export.py", "checkpoint=last.ckpt", "hydra.run.dir=out", cwd=folder)
     assert "out/model.pt2: images (B, 3, 32, 32) -> logits (B, 10)" in done.stdout

@@ -58,6 +58,7 @@ def test_the_recipe_with_the_checkpoints_model_at_another_size(folder):
     run_here("evaluate.py", "checkpoint=a/checkpoints/best.ckpt", "trainer=cpu", "hydra.run.dir=e", cwd=folder)
 
 
+@pytest.mark.slow
 def test_what_is_typed_wins_over_the_checkpoint(folder):
     words = ("model.attention.newton_iters=5", "model.drop_path_rate=0", "data.img_size=48", "schedule.epochs=1")
     done = run_here("train.py", CHECKPOINT, *TINY, *words, "hydra.run.dir=b", cwd=folder)
@@ -98,6 +99,7 @@ def test_a_released_file_says_its_model_by_its_name(folder, tmp_path):
     assert "the classifier is new, because its classes were n01440764" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_started_run_goes_on_from_its_own_weights(folder, tmp_path):
     """It does so to the bit, with everything that a fine-tuning may choose, and without the file it began with."""
     shutil.copytree(folder / "source", tmp_path / "source")

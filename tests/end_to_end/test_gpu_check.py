@@ -15,6 +15,8 @@ from soft.benchmark.reporter import Reporter
 from tests.end_to_end.command import ROOT, environment
 from tests.end_to_end.fork_server import Forked
 
+SLOW = {"training", "waits", "cores", "memory"}
+
 
 @pytest.fixture
 def check(tmp_path) -> Check:
@@ -38,7 +40,9 @@ class Forking:
         return process
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PARTS]
+)
 def test_every_part(name, check, monkeypatch):
     """Limits of speed are a GPU's; what is computed and waited for has to hold anywhere."""
     part, seconds = PARTS[name]

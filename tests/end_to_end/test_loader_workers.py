@@ -29,6 +29,7 @@ def message(process: Forked | subprocess.Popen, errors: Path) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_killed_worker(tmp_path):
     out, errors = tmp_path / "out", tmp_path / "errors"
     size = ("data.train_images=1024", "data.val_images=64", "schedule.epochs=200")
@@ -46,6 +47,7 @@ def test_a_killed_worker(tmp_path):
     assert f"The last checkpoint is {last}; resume={last} goes on from it." in text
 
 
+@pytest.mark.slow
 def test_full_shared_memory(tmp_path):
     """The run gets a /dev/shm of one MiB of its own."""
     mount = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]

@@ -61,6 +61,7 @@ def test_evaluate_a_file_on_other_data(here):
     assert NAME in done.stdout
 
 
+@pytest.mark.slow
 def test_export_at_another_size(here):
     words = ("img_size=[32,48]", "weights=raw", f"hydra.run.dir=exported {NAME}")
     done = invoke("export.py", f"checkpoint={NAME}.ckpt", *words, cwd=here)

@@ -79,6 +79,7 @@ def test_killed_and_resumed(name, tmp_path):
     assert list(differences(run_folder(tmp_path / "killed"), run_folder(tmp_path / "alone"))) == []
 
 
+@pytest.mark.slow
 def test_terminated(running, tmp_path):
     process = running()
     assert end(process, signal.SIGTERM) == 143
@@ -143,6 +144,7 @@ def test_terminated_while_it_starts(moment, running, tmp_path):
     assert "Traceback" not in screen(tmp_path)
 
 
+@pytest.mark.slow
 def test_slurm_requeues_and_the_run_goes_on(running, tmp_path):
     """A script in place of scontrol writes down what it is asked for."""
     scontrol = tmp_path / "bin" / "scontrol"
@@ -182,6 +184,7 @@ def test_finished_runs_say_so(tmp_path):
     assert [int(row["step"]) for row in read_csv(tmp_path / "more") if row["train/loss_epoch"]] == [1, 3, 5]
 
 
+@pytest.mark.slow
 def test_one_rank_cannot_take_a_step(tmp_path):
     """A NaN on one rank makes both ranks skip the step, and both go on with the same weights."""
     arguments = ("train.py", *TINY, "trainer=cpu_ddp", "trainer.log_every_n_steps=1", "schedule.epochs=3")

@@ -56,6 +56,7 @@ def test_a_recorded_task_gives_the_logged_top1(name, trained):
     assert result["settings"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(TASKS) - {"listops"}))  # the same as listops_short, but longer
 def test_a_program_of_a_task_needs_pytorch_alone(name, trained):
     words = (f"checkpoint={name}/checkpoints/last.ckpt", "hydra.run.dir=program")

@@ -99,6 +99,7 @@ def test_evaluate_raw_weights(digits):
     assert result["top1"] == pytest.approx(values(read_csv(folder), "val_raw/top1")[-1], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_same_seed_same_metrics(tmp_path):
     for name, seed, how in (("a", 3, run), ("b", 3, run_here), ("c", 4, run_here)):
         how(
@@ -135,6 +136,7 @@ def test_resume_goes_on(tmp_path):
         torch.testing.assert_close(second["state_dict"][key], value, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_every_job_of_a_sweep_has_its_folder_and_a_failed_one_ends_alone(tmp_path):
     done = run(
         "train.py",
@@ -194,6 +196,7 @@ def imagenet_tree(tmp_path):
     return tmp_path / "imagenet"
 
 
+@pytest.mark.slow
 def test_imagenet_tree_with_the_paper_recipe_and_wandb(imagenet_tree, tmp_path):
     done = run(
         "train.py",

@@ -25,6 +25,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_several_checkpoints_stand_side_by_side(folder):
     done = run_fresh(
         "visualize.py",

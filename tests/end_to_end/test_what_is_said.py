@@ -58,6 +58,7 @@ def test_a_refused_launch_leaves_what_was_there(tmp_path):
     assert (tmp_path / "whole" / "result.json").is_file()
 
 
+@pytest.mark.slow
 def test_export_and_visualize_prepare_images_as_the_checkpoint_says(tmp_path):
     from PIL import Image
 

@@ -34,6 +34,7 @@ def test_any_batch_has_the_logits_of_pytorch(tmp_path, capfd):
     assert not capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_in_float16(tmp_path):
     model = small_model()
     difference = export_onnx(model, tmp_path / "half.onnx", (32, 48), half_batch=2)

@@ -61,6 +61,7 @@ def test_lasting_parts_are_what_the_module_has():
     assert memory.process == 0
 
 
+@pytest.mark.slow
 def test_what_changes_the_estimate():
     base = estimate(classifier(), gpu=True)
     assert estimate(classifier(), gpu=True, ddp=True).training == base.training + base.gradients

@@ -156,6 +156,7 @@ def digits(tmp_path_factory):
     return cwd, done
 
 
+@pytest.mark.slow
 def test_a_run_whose_attention_ends_idle_says_so(digits):
     cwd, done = digits
     result = json.loads((cwd / "run" / "result.json").read_text())
@@ -168,6 +169,7 @@ def test_a_run_whose_attention_ends_idle_says_so(digits):
     assert Image.open(cwd / "run" / "curves.png").size == (2250, 600)
 
 
+@pytest.mark.slow
 def test_so_does_an_evaluation_of_its_weights_alone(digits):
     cwd, _ = digits
     state = torch.load(cwd / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

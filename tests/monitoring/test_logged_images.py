@@ -37,6 +37,7 @@ def test_a_run_with_images_is_the_same_to_the_bit(plain, tmp_path):
     assert len(list(path.parent.glob("files/media/images/images/attention_maps_*.png"))) == 6
 
 
+@pytest.mark.slow
 def test_so_is_one_that_was_stopped(plain, tmp_path):
     with pytest.raises(Stopped):
         train(tmp_path, images(), stop_at("on_train_batch_end", 9), epochs=4, model=RANDOM, more_loggers=offline)

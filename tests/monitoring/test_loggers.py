@@ -83,6 +83,7 @@ def offline(folder):
     return [create_wandb_logger(folder, mode="offline", name=None)]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_in_wandb_with_the_best_of_both_parts(tmp_path):
     with pytest.raises(Stopped):
         train(tmp_path, stop_at("on_train_batch_end", 9), more_loggers=offline)  # in the second epoch
@@ -105,6 +106,7 @@ def test_a_resumed_run_is_the_same_in_wandb_with_the_best_of_both_parts(tmp_path
     assert set(second["summary"]["val/loss"]) == {"min"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_model", [True, "all"])
 def test_checkpoints_as_artifacts(log_model, tmp_path):
     """Lightning takes this run for one that uploads; it is offline, because no W&B server answers here."""

@@ -10,12 +10,10 @@ import pytest
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 ROOT = Path(__file__).parents[3]
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024}  # bytes that a block can have
-SLOW = [("sm_80", "fp32"), ("sm_80", "bf16"), ("sm_90", "bf16")]
 
 
-@pytest.mark.parametrize(
-    ("gpu", "dtype"), [("sm_90", "fp32"), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("gpu", "dtype"), [("sm_80", "fp32"), ("sm_80", "bf16"), ("sm_90", "fp32"), ("sm_90", "bf16")])
 def test_kernels_for_paper_sizes_fit_without_spills(gpu, dtype, tmp_path):
     """49 and 64 landmarks run the same kernel, of heads of 32."""
     command = [sys.executable, "-m", "tests.attention.kernels.compile_ahead", gpu, dtype]
