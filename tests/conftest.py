@@ -10,6 +10,8 @@ from omegaconf import base
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 # Triton decides when it is imported, which timm does, whether its kernels are compiled or interpreted on the CPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# No test needs a network; asking for one that is not there takes half a minute.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a core
 

@@ -37,7 +37,7 @@ def test_core(name):
 
 
 def test_other_options_have_no_reference():
-    for option in ({"sampling": "avgpool"}, {"inverse": "svd"}):
+    for option in ({"sampling": "avgpool"}, {"inverse": "svd"}, {"global_scale": 16.0}):
         attention = create_attention("soft", 64, 2, (8, 8), 3, num_landmarks=4, **option)
         assert reference_core(attention, (8, 8)) is None
 

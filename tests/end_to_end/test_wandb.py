@@ -70,6 +70,7 @@ def test_offline_checkpoints_are_refused_before_anything_starts(tmp_path):
     assert "logger.wandb.log_model=all uploads checkpoints, and this run is offline" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_an_account_the_dashboard_is_printed(tmp_path):
     done = run_fresh("dashboard.py", cwd=tmp_path)
     assert "workspace 'SOFT'" in done.stdout

@@ -15,7 +15,7 @@ from soft.export.torch_program import export_program, program_metadata
 from tests.export.small_model import FACTS, small_model
 
 
-@pytest.mark.parametrize("inverse", ["newton", "cholesky"])
+@pytest.mark.parametrize("inverse", ["newton", pytest.param("cholesky", marks=pytest.mark.slow)])
 def test_a_program_has_the_logits_and_the_metadata(tmp_path, inverse):
     model = small_model(inverse=inverse)
     assert export_program(model, tmp_path / "model.pt2", (32, 48), FACTS.to_dict()) < 1e-5

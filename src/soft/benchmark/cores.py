@@ -73,7 +73,7 @@ def reference_core(attention: nn.Module, grid: tuple[int, int]) -> ReferenceCore
 
     Tables and figures call it plain.
     """
-    if not isinstance(attention, SoftAttention) or attention.inverse != "newton":
+    if not isinstance(attention, SoftAttention) or attention.inverse != "newton" or attention.global_scale is not None:
         return None
     prefix = "stages.0.blocks.0.attn."
     weights = {f"{prefix}{key}": value for key, value in attention.state_dict().items()}

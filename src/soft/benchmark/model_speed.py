@@ -102,8 +102,8 @@ def _speed(times: dict, mode: str, batch_size: int, flops: int, product_flops: i
 def build_pair(
     name: str, img_size: int, drop_path_rate: float, device: torch.device
 ) -> tuple[nn.Module, ReferenceTransformer]:
-    """Return model `name` and its reference counterpart with the same weights."""
-    ours = timm.create_model(name, img_size=img_size, drop_path_rate=drop_path_rate)
+    """Return model `name`, from the published start, and its reference counterpart with the same weights."""
+    ours = timm.create_model(name, img_size=img_size, drop_path_rate=drop_path_rate, landmark_gain=1.0)
     attention = ours.stages[0].blocks[0].attn
     reference = ReferenceTransformer(
         to_official_keys(ours.state_dict()),

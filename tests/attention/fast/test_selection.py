@@ -95,6 +95,7 @@ def test_tensors_without_values_take_pytorchs_form():
         assert attention(kernels="triton")(torch.empty(2, 64, 16), (8, 8)).shape == (2, 64, 16)
 
 
+@pytest.mark.slow
 @interpreted
 def test_the_compiler_records_the_kernels_as_one_operator():
     module, x = attention(kernels="triton"), torch.randn(2, 64, 16)
