@@ -140,3 +140,12 @@ def test_wrong_values_and_names(name, here, tmp_path, monkeypatch):
         if answer.code != 2 or not answer.message.startswith(f"{key}x is not a setting"):
             faults.append(f"{key}x=1: {answer}")
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("value", ["null", "sum", "auto", "16", "0.5"])
+def test_a_global_scale_may_be_null(value, here, tmp_path, monkeypatch):
+    """Null is the sum as published, also where the model has another default."""
+    monkeypatch.chdir(here)
+    words, *_ = COMMANDS["train"]
+    answer = Command(*words, folder=tmp_path / "run").answer(f"model.attention.global_scale={value}")
+    assert answer.code in (0, None), answer

@@ -142,7 +142,7 @@ def _takes(key: str, default: object, value: object) -> bool:
     if key.rpartition(".")[2] in _ONE_OR_SEVERAL and not isinstance(value, dict):
         return True
     if value is None:  # timm would take a model's own default for it without a word
-        return not key.startswith("model.")
+        return not key.startswith("model.") or key == "model.attention.global_scale"  # this one has a null of its own
     if key.endswith("._convert_"):  # how Hydra hands the other values over, which is no choice of a run's
         return False
     if key.endswith("._target_"):
