@@ -6,6 +6,7 @@ from statistics import median
 import timm
 import torch
 
+from soft.attention import attention_options
 from soft.benchmark.call_cost import MIB, peak_allocation
 from soft.benchmark.cores import Core, reference_core
 from soft.benchmark.reporter import Reporter
@@ -29,7 +30,8 @@ def compare_stages(
 
     The table has a row for each stage, attention and layout of the input (see `Core`); `train` is forward and backward.
     """
-    models = {name: timm.create_model(model, attention=name).to(device) for name in names}
+    published = {name: {"landmark_gain": 1.0} if "landmark_gain" in attention_options(name) else {} for name in names}
+    models = {name: timm.create_model(model, attention=name, **published[name]).to(device) for name in names}
     rows = []
     for number in range(3):
         for layout in layouts:
