@@ -6,6 +6,7 @@ import json
 from PIL import Image
 
 from soft.studies.figures import build_figures
+from soft.studies.plotly_figures import plot_figure
 from soft.studies.rows import aggregate
 from soft.studies.sweep import read_sweep, varying_settings
 from soft.studies.sweep_report import write_report
@@ -55,6 +56,17 @@ def test_report_holds_table_figures_and_conditions(tmp_path):
     for picture in out.glob("*.png"):
         assert f"({picture.name})" in text
         assert Image.open(picture).size[0] == 1650
+
+
+def test_nine_variants_are_told_apart_in_a_figure(tmp_path):
+    for number in range(9):
+        speed, name = 100.0 + number, f"variant{number}"
+        folder = tmp_path / str(number)
+        write_run(folder, 90.0 + number / 10, images_per_second=speed, model__attention__attention=name)
+    figure = drawn(tmp_path)["top1_images_per_second"]
+    assert [series.name for series in figure.series] == [f"variant{number}" for number in range(9)]
+    markers = [trace.marker for trace in plot_figure(figure).data]
+    assert len({(marker.color, marker.symbol) for marker in markers}) == 9
 
 
 def test_csv_holds_full_figures(tmp_path):

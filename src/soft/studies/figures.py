@@ -8,6 +8,7 @@ from soft.studies.rows import Row, is_numeric, label
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")  # Okabe and Ito
 MAX_SERIES = len(COLOURS)
+MAX_POINTS = 2 * len(COLOURS)  # points that are named one by one; two of the same colour have different markers
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _scatter(rows: Sequence[Row], quantity: str, x_label: str) -> Figure | None:
         Series(row.name, [row.measured[quantity].mean], [row.measured["top1"].mean], [row.measured["top1"].std])
         for row in rows
     ]
-    if len(series) > MAX_SERIES:
+    if len(series) > MAX_POINTS:
         x, y, error = ([value for one in series for value in getattr(one, part)] for part in ("x", "y", "error"))
         series = [Series("", x, y, error)]
     return Figure(figure_file("Top-1", quantity), f"Top-1 against {x_label}", x_label, "top-1 (%)", series, lines=False)

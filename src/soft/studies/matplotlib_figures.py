@@ -19,7 +19,7 @@ def draw_figure(figure: Figure, path: Path) -> None:
             yerr=error if any(error) and not figure.log_y else None,
             label=series.name,
             color=colour,
-            marker="os^Dv<>P"[number % 8],
+            marker="os^Dv<>P"[(number + number // len(COLOURS)) % 8],
             markersize=5,
             linestyle="--" if series.dashed else "-" if figure.lines else "none",
             capsize=3,
@@ -36,7 +36,10 @@ def draw_figure(figure: Figure, path: Path) -> None:
         axes.set_yscale("log")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if any(series.name for series in figure.series) or figure.references:
+    named = len([series for series in figure.series if series.name]) + len(figure.references)
+    if named > 6:  # they would cover the points
+        sheet.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="x-small")
+    elif named:
         axes.legend(frameon=False, fontsize="small")
     sheet.savefig(path, dpi=300)
 

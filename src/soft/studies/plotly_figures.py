@@ -25,7 +25,11 @@ def plot_figure(figure: Figure) -> go.Figure:
             y=series.y,
             name=series.name,
             mode=markers if figure.lines else "markers",
-            marker={"color": colour, "size": 9 if len(series.x) <= MAX_MARKERS / 4 else 5},
+            marker={
+                "color": colour,
+                "symbol": number // len(COLOURS),
+                "size": 9 if len(series.x) <= MAX_MARKERS / 4 else 5,
+            },
             line={"color": colour, "dash": "dash" if series.dashed else "solid"},
             error_y={"array": error, "visible": any(error) and not figure.log_y},
             showlegend=bool(series.name),
