@@ -125,7 +125,7 @@ def metadata_of(facts: Mapping[str, object], origin: str = "checkpoint") -> Meta
 
     names, size, crop_pct = facts.get("class_names"), facts.get("img_size"), facts.get("crop_pct")
     return Metadata(
-        model=None if facts.get("model") is None else _complete(facts["model"]),
+        model=None if facts.get("model") is None else _with_former_scale(facts["model"]),
         dataset=facts.get("dataset"),
         class_names=None if names is None else tuple(str(name) for name in names),
         img_size=None if size is None else tuple(int(side) for side in to_2tuple(size)),
@@ -137,10 +137,11 @@ def metadata_of(facts: Mapping[str, object], origin: str = "checkpoint") -> Meta
     )
 
 
-def _complete(model: Mapping[str, object]) -> dict[str, object]:
-    """Return a model's arguments; where they are older than soft_pico's own global scale, with the one of that time."""
+def _with_former_scale(model: Mapping[str, object]) -> dict[str, object]:
+    """Return a model's arguments, with the plain sum for a soft_pico from before it had a global scale of its own."""
     attention = model.get("attention", "soft")
     options = {**model, **attention} if isinstance(attention, Mapping) else model
     of_soft = options.get("attention", "soft") in ("soft", "soft_norm")
-    before = {"global_scale": None} if model.get("name") == "soft_pico" and of_soft else {}
-    return {**model, **{key: value for key, value in before.items() if key not in options}}
+    if model.get("name") == "soft_pico" and of_soft and "global_scale" not in options:
+        return {**model, "global_scale": None}
+    return dict(model)
