@@ -19,6 +19,7 @@ from cli.places import SOURCES
 from cli.safe_names import inside
 from cli.secrets import masked
 from cli.sweep_jobs import objective
+from hydra_plugins.job_settings import JobSettings
 from hydra_plugins.other_studies import OtherStudies, take_over
 from hydra_plugins.sweep_folder import SweepFolder
 
@@ -38,11 +39,15 @@ def run_missing(
     from soft.runs.identity import identity
 
     sweep = Path(config.hydra.sweep.dir).absolute()
-    varied = _varied(jobs)
+    settings = JobSettings(context, config)
+    composed = [settings.compose(overrides) for overrides in jobs]
+    settings.check()
+    for word, options in settings.left_out.items():
+        print(f"{word} is left out of the runs that have no such setting: {', '.join(options)}", flush=True)
+    varied = _varied([overrides for _, overrides in composed])
     runs, finished, missing, keys = SweepFolder(sweep, varied), {}, {}, []
     others, taken = OtherStudies(sweep, config, varied), []
-    for number, overrides in enumerate(jobs):
-        job = context.config_loader.load_sweep_config(config, list(overrides))
+    for number, (job, overrides) in enumerate(composed):
         with open_dict(job):
             job.hydra.job.id = job.hydra.job.num = number
         recipe = identity(_resolve(job, varied), varied)
@@ -110,8 +115,14 @@ def lock_sweep(config: DictConfig) -> Iterator[Path]:
 
 
 def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
-    """Write the sweep's report and list the runs that failed; raise the error of the first one."""
-    if any(sweep.rglob("result.json")):
+    """Write the sweep's report or its table of evaluations; list the runs that failed, and raise the first error."""
+    evaluated = [Path(result.working_dir) for result in results if result.status == JobStatus.COMPLETED]
+    evaluated = [folder for folder in evaluated if (folder / "evaluation.json").is_file()]
+    if evaluated:
+        from soft.studies.evaluation_table import FILE, write_evaluation_table
+
+        print(f"\n{write_evaluation_table(evaluated, sweep)}\n\ntable: {sweep / FILE}", flush=True)
+    elif any(sweep.rglob("result.json")):
         print(flush=True)
         subprocess.run([sys.executable, str(SOURCES / "report.py"), f"sweep={sweep}"], check=False)
     failed = [result for result in results if result.status == JobStatus.FAILED]

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
+from timm.layers import Mlp, trunc_normal_
 from timm.models import checkpoint, register_notrace_function, register_notrace_module
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -49,11 +49,11 @@ class SoftBlock(nn.Module):
     in these stages, and the published numbers were trained with it.
     """
 
-    def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, drop: float):
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, drop: float):
         super().__init__()
         self.attn = attn
         self.norm1 = nn.LayerNorm(dim)
-        self.mlp = LeanMlp(dim, int(dim * mlp_ratio), "tanh")
+        self.mlp = mlp
         self.norm2 = nn.LayerNorm(dim)
         self.drop = nn.Dropout(drop)
 
@@ -75,17 +75,22 @@ def create_blocks(
     conv_size: int,
     attention: str,
     options: Mapping[str, object],
+    lean: bool = True,
 ) -> nn.ModuleList:
     """Return a block for each rate in `drops`, around attentions of the same kind.
 
     Args:
         conv_size: width of the attention's convolution of V in tokens, odd; 0 for none.
         options: the attention's own arguments.
+        lean: whether the MLPs keep no hidden activations (`LeanMlp`), or are timm's.
     """
-    return nn.ModuleList(
-        SoftBlock(dim, create_attention(attention, dim, num_heads, grid, conv_size, **options), mlp_ratio, drop)
-        for drop in drops
-    )
+    hidden, gelu = int(dim * mlp_ratio), partial(nn.GELU, "tanh")
+    blocks = []
+    for drop in drops:
+        attn = create_attention(attention, dim, num_heads, grid, conv_size, **options)
+        mlp = LeanMlp(dim, hidden, "tanh") if lean else Mlp(dim, hidden, act_layer=gelu)
+        blocks.append(SoftBlock(dim, attn, mlp, drop))
+    return nn.ModuleList(blocks)
 
 
 class SoftStage(nn.Module):

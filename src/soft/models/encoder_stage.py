@@ -30,7 +30,9 @@ class EncoderStage(nn.Module):
         super().__init__()
         self.grid = grid
         self.grad_checkpointing = False
-        self.blocks = create_blocks(dim, num_heads, grid, drops, mlp_ratio, local_kernel, attention, options)
+        # At this width an MLP takes a third more time if it computes its hidden activations twice.
+        sizes = (dim, num_heads, grid, drops, mlp_ratio, local_kernel)
+        self.blocks = create_blocks(*sizes, attention, options, lean=False)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
