@@ -81,13 +81,18 @@ def _ask(question: dict[str, object]) -> int | None:
 
 
 def _serve() -> dict[str, object] | None:
-    """Answer questions until there are no more; return, in the fork alone, the one that asks for a command."""
+    """Answer questions until there are no more; return, in the fork alone, the one that asks for a command.
+
+    There are no more when the tests have ended, however they did; commands that still run are killed then.
+    """
+    running: set[int] = set()
     with os.fdopen(os.dup(0), "r") as questions, os.fdopen(os.dup(1), "w") as answers:
         for line in questions:
             question = json.loads(line)
             if "pid" in question:
                 pid, status = os.waitpid(question["pid"], os.WNOHANG)
                 answer = os.waitstatus_to_exitcode(status) if pid else None
+                running.discard(pid)
             else:
                 ready, has_session = os.pipe()
                 answer = os.fork()
@@ -96,10 +101,14 @@ def _serve() -> dict[str, object] | None:
                     os.close(ready)
                     os.close(has_session)
                     return question
+                running.add(answer)
                 os.close(has_session)
                 os.read(ready, 1)  # ends when the fork has closed it, so that signals to its group arrive
                 os.close(ready)
             print(json.dumps(answer), file=answers, flush=True)
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
     return None
 
 
