@@ -219,6 +219,7 @@ def test_what_cannot_be_loaded_is_a_sentence(tree, path, changes, message):
     assert "\n" not in caught.value.as_settings()
 
 
+@pytest.mark.slow
 def test_without_the_library_a_sentence_says_how_to_get_it():
     """In a process where it cannot be imported; everything else works without it."""
     code = f"""

@@ -36,6 +36,7 @@ def test_every_page_with_code_is_run_here():
     assert shown == {"after_training.md", "own_attention.md", "own_data.md", "python.md", "transfer.md"}
 
 
+@pytest.mark.slow
 def test_python(capsys, tmp_path):
     (block,) = blocks(DOCS / "python.md", "python")
     run(block.text)
@@ -65,6 +66,7 @@ def test_transfer(capsys):
     assert last == "32 (1, 512, 12, 16)"
 
 
+@pytest.mark.slow
 def test_cost_against_pixels():
     """The page's table is what its script counts."""
     page, transfer = (DOCS / "transfer.md").read_text(), runpy.run_path(str(DOCS / "transfer.py"))

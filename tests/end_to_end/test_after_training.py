@@ -122,6 +122,7 @@ def test_evaluate_in_depth(folder):
     assert (done.returncode, "takes one file at a time" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_wandb(folder):
     words = ("logger=wandb", "logger.wandb.mode=offline", "model.attention.newton_iters=5", "hydra.run.dir=in_wandb")
     done = invoke("evaluate.py", CHECKPOINT, *words, cwd=folder)
@@ -194,6 +195,7 @@ def read(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run(folder):
     done = invoke("report.py", "run=run", cwd=folder)
     assert done.returncode == 0, done.stderr

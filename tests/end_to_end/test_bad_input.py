@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.end_to_end.command import run
+from tests.end_to_end.command import run, run_here
 from tests.invoke import invoke
 
 CASES = {
@@ -110,7 +110,7 @@ def test_v100_recipe_on_a_machine_without_them(tmp_path):
 
     if torch.cuda.device_count() >= 8:
         pytest.skip("this machine has eight GPUs")
-    done = run("train.py", "model=soft_medium", "trainer=v100_ddp", cwd=tmp_path, expect=2)
+    done = run_here("train.py", "model=soft_medium", "trainer=v100_ddp", cwd=tmp_path, expect=2)
     _check(done, ["trainer=v100_ddp", "8 V100 GPUs", "trainer=auto"])
     if "sm_70" not in (torch._C._cuda_getArchFlags() or ""):
         assert "torch==2.14.*" in done.stderr

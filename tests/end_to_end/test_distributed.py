@@ -221,6 +221,7 @@ def test_launchers_of_others_run_each_job_once(tmp_path, launcher):
     assert {path.name for path in (tmp_path / "sweep").iterdir()} <= {"0", "1", "multirun.yaml", "report", ".submitit"}
 
 
+@pytest.mark.slow
 def test_what_a_launcher_started_has_to_fit(tmp_path):
     """Rank 0 says what does not fit."""
     ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "mine"}

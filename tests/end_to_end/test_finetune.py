@@ -37,6 +37,7 @@ def state(run):
     return read_weights(run / "checkpoints" / "last.ckpt", "raw")
 
 
+@pytest.mark.slow
 def test_the_recipe_with_the_checkpoints_model_at_another_size(folder):
     size = "data.img_size=[40,56]"
     words = ("experiments=finetune", CHECKPOINT, *TINY, *SHORT, size, "trainer.log_every_n_steps=1")

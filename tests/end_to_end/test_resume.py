@@ -169,6 +169,7 @@ def test_slurm_requeues_and_the_run_goes_on(running, tmp_path):
     assert name == json.loads((folder / "run.json").read_text())["id"]
 
 
+@pytest.mark.slow
 def test_finished_runs_say_so(tmp_path):
     first = run_here("train.py", *TINY, cwd=tmp_path)
     folder = run_folder(tmp_path)

@@ -99,7 +99,10 @@ def test_writing_goes_on_after_a_kill(tmp_path):
         ("write_shards.py", ["data.root=tree", "out=x", "shard_size=0"], ["shard_size=0", "at least 1"]),
         ("train.py", ["data=imagenet_wds", "data.root=nowhere"], ["data.root=nowhere is not", "$IMAGENET_SHARDS"]),
         ("train.py", ["data=imagenet_wds", "data.root=tree"], ["no train-*.tar", "no .tar file"]),
-        ("train.py", ["data=hf", "data.path=./nowhere"], ["data.path=nowhere", "cannot be loaded"]),
+        pytest.param(
+            *("train.py", ["data=hf", "data.path=./nowhere"], ["data.path=nowhere", "cannot be loaded"]),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["no folders", "no root", "no out", "size", "no shards", "no shards in it", "no set"],
 )

@@ -123,6 +123,7 @@ def test_same_seed_same_metrics(tmp_path):
     assert without_times("a") != without_times("c")
 
 
+@pytest.mark.slow
 def test_resume_goes_on(tmp_path):
     run_here("train.py", *TINY, "hydra.run.dir=whole", cwd=tmp_path)
     run_here("train.py", *TINY, "resume=whole/checkpoints/previous.ckpt", "hydra.run.dir=second", cwd=tmp_path)
@@ -293,7 +294,7 @@ def test_two_processes_take_the_steps_of_one(two_processes):
     assert [path.name for path in two_processes.parent.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize("trainer", ["cpu", "cpu_ddp"])
+@pytest.mark.parametrize("trainer", ["cpu", pytest.param("cpu_ddp", marks=pytest.mark.slow)])
 def test_any_number_of_processes_evaluates_each_image_once(two_processes, trainer):
     run(
         "evaluate.py",

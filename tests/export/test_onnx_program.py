@@ -18,6 +18,7 @@ def session(path):
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.slow
 def test_any_batch_has_the_logits_of_pytorch(tmp_path, capfd):
     model = small_model()
     path = tmp_path / "model.onnx"

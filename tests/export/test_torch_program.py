@@ -15,6 +15,7 @@ from soft.export.torch_program import export_program, program_metadata
 from tests.export.small_model import FACTS, small_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inverse", ["newton", pytest.param("cholesky", marks=pytest.mark.slow)])
 def test_a_program_has_the_logits_and_the_metadata(tmp_path, inverse):
     model = small_model(inverse=inverse)
@@ -36,6 +37,7 @@ def test_a_model_of_token_ids(tmp_path):
         torch.testing.assert_close(program(tokens), model(tokens), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_difference_is_refused_and_leaves_what_was_there(tmp_path, monkeypatch):
     for value in (2e-4, float("nan")):
         with pytest.raises(SettingError, match=r"model.pt2 was not written: its logits differ"):

@@ -83,6 +83,7 @@ def test_what_changes_the_estimate():
     assert here.process > 200 * MIB  # PyTorch alone
 
 
+@pytest.mark.slow
 def test_autocast():
     full = estimate(classifier(), gpu=True).activations
     mixed = estimate(classifier(), gpu=True, precision="bf16-mixed")
@@ -111,6 +112,7 @@ def with_kernels(kernels: str) -> ImageClassifier:
     return module
 
 
+@pytest.mark.slow
 @interpreted
 def test_kernels_keep_no_tensor_of_tokens_and_landmarks():
     def activations(choice: str, **options: bool) -> int:

@@ -3,6 +3,7 @@ import torch.nn.functional as F
 
 from soft.attention import create_attention
 from soft.models.blocks import SoftBlock, resize_position_embedding
+from soft.models.mlp import LeanMlp
 
 
 def test_resizing_is_bilinear_and_leaves_prefix_tokens():
@@ -21,7 +22,8 @@ def test_the_same_grid_is_left_alone():
 
 def test_block_is_post_norm_and_drops_elements():
     """SPEC 3: Y = LN(X + drop(attn(X))); Z = LN(Y + drop(MLP(Y))) with element-wise dropout."""
-    block = SoftBlock(32, create_attention("soft", 32, 1, (4, 4), 3, num_landmarks=4), mlp_ratio=4, drop=0.5)
+    attn = create_attention("soft", 32, 1, (4, 4), 3, num_landmarks=4)
+    block = SoftBlock(32, attn, LeanMlp(32, 128, "tanh"), drop=0.5)
     x = torch.randn(2, 16, 32)
     y = F.layer_norm(x + block.attn(x, (4, 4)), [32], eps=1e-5)
     hidden = F.gelu(F.linear(y, block.mlp.fc1.weight, block.mlp.fc1.bias), approximate="tanh")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import timm
 import torch
 from packaging.requirements import Requirement
@@ -59,6 +60,7 @@ def with_their_own(names: list[str]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_models_work_with_their_own_dependencies_alone(tmp_path):
     model = timm.create_model("soft_pico", num_classes=3)
     facts = Metadata(describe_model(model), "digits", ("a", "b", "c")).to_dict()

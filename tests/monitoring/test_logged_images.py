@@ -27,6 +27,7 @@ def images():
     return LoggedImages(first_batch=3, attention_images=2, attention_every=3)
 
 
+@pytest.mark.slow
 def test_a_run_with_images_is_the_same_to_the_bit(plain, tmp_path):
     drawn = train(tmp_path, images(), epochs=4, model=RANDOM, more_loggers=offline)
     assert list(unequal(outcome(drawn), plain)) == []

@@ -120,6 +120,7 @@ def test_the_page_of_a_run_fits_a_desktop_and_a_phone(run_page, open_page, width
     assert width == 390 or loss["x"] + loss["width"] <= top1["x"]
 
 
+@pytest.mark.slow
 def test_a_page_follows_the_light_of_the_screen(run_page, open_page):
     colours = {}
     for scheme in ("light", "dark"):
