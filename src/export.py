@@ -38,7 +38,7 @@ def export(cfg: DictConfig) -> None:
         check_account()
 
     model = create_from_checkpoint(cfg.checkpoint, given.get("model"), cfg.weights).eval()
-    trained_size = tuple(model.default_cfg["input_size"][1:])  # that of training, where the file says it
+    trained_size = tuple(model.default_cfg["input_size"][1:])  # that of the training, if the file says it
     size = list(trained_size) if given["img_size"] is None else given["img_size"]
     check_pixels("img_size", size)
     size = to_2tuple(size)
@@ -48,7 +48,7 @@ def export(cfg: DictConfig) -> None:
     facts = {key: value for key, value in (metadata.to_dict() if metadata else {}).items() if key != "model"}
     facts |= {"architecture": model.pretrained_cfg["architecture"], "img_size": list(size)}
 
-    # One format after the other; what ONNX cannot express is said when the others are there
+    # If ONNX cannot express the model, that error is raised only after the other formats have been written
     fast, differences, refused = optimise_for_inference(model), {}, None
     integers = getattr(model, "vocabulary", None) is not None and not (metadata and metadata.mean)
     if "pt2" in wanted:
@@ -66,7 +66,7 @@ def export(cfg: DictConfig) -> None:
     if not differences:
         raise refused
     recorded = (metadata, read_recipe(cfg.checkpoint), cfg.weights, training_command(cfg.checkpoint))
-    card = build_card(model, Path(cfg.checkpoint), *recorded, files=differences)
+    card = build_card(model, Path(cfg.checkpoint), *recorded, files=differences, integers=integers)
     replace_text(folder / "README.md", card_text(card, facts["architecture"]))
 
     for name, difference in differences.items():
@@ -82,7 +82,9 @@ def export(cfg: DictConfig) -> None:
         print("Note: the checkpoint does not say how to prepare images, so neither do these files.")
     print(f"model card: {folder / 'README.md'}")
     if repository := given["push_to_hub"]:
-        card = build_card(model, Path(cfg.checkpoint), *recorded, files=HUB_FILES, source=f"hf-hub:{repository}")
+        card = build_card(
+            model, Path(cfg.checkpoint), *recorded, files=HUB_FILES, source=f"hf-hub:{repository}", integers=integers
+        )
         print(f"uploaded: {push(model, repository, card)}")
     if refused:
         raise refused

@@ -248,6 +248,13 @@ def test_training_validates_on_the_split_that_is_asked_for(tree):
     assert (len(sets.train), len(sets.val), sets.notes) == (10, 6, [])
 
 
+def test_numbers_that_are_not_expected_are_not_compared(tree):
+    for expected in ({"classes": 2, "train": None, "val": 6}, {"classes": 2}, {}):
+        assert imagenet(tree, expected=expected).notes == []
+    (note,) = imagenet(tree, expected={"classes": 2, "train": None, "val": 7}).notes
+    assert note.endswith("2 classes, 10 training and 6 validation images (expected 2, any, 7)")
+
+
 def test_training_folders_name_classes_that_the_evaluated_images_lack(tree):
     shutil.rmtree(tree / "val" / "n01440764")
     found = evaluate(tree)

@@ -271,6 +271,11 @@ def empty_shards(root: Path):
 
 NOT_AS_WRITTEN = {
     "no shards": ({}, lambda root: [path.unlink() for path in root.glob("*.tar")], "has no train-*.tar (data.train"),
+    "folders alone": (
+        {"train_shards": "more-*.tar"},
+        lambda root: (root / "more-0.tar").mkdir(),
+        "has no more-*.tar (data.train_shards=more-*.tar); it holds",
+    ),
     "other names": ({"train_shards": "imagenet-*.tar"}, lambda root: None, "it holds train-000000.tar, train-000001"),
     "no such number": ({"train_shards": "train-{000000..000002}.tar"}, lambda root: None, "has no train-000002.tar"),
     "no text": ({"val_shards": None}, lambda root: None, "data.val_shards=None has to be a text"),

@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from soft.benchmark.gpu_check.measured import Check, Measured
 from soft.benchmark.gpu_check.parts import PARTS
 from soft.benchmark.gpu_check.runner import run_check
+from soft.benchmark.gpu_check.training import measure_training
 from soft.benchmark.reporter import Reporter
 from tests.end_to_end.command import ROOT, environment
 from tests.end_to_end.fork_server import Forked
@@ -73,7 +76,7 @@ def test_parts_that_fail_or_take_too_long_leave_what_they_found(check, capsys):
 
     held = run_check(Reporter(check.folder, {"device": "a card"}), check, parts, list(parts), 60)
 
-    assert held
+    assert not held
     lines = [json.loads(line) for line in (check.folder / "gpu_check.jsonl").read_text().splitlines()]
     assert [line["part"] for line in lines] == ["failing", "slow", "late"]
     assert [row["what"] for row in lines[0]["found"]] == ["before", "failed"]
@@ -84,6 +87,24 @@ def test_parts_that_fail_or_take_too_long_leave_what_they_found(check, capsys):
     table = (check.folder / "gpu_check.md").read_text()
     assert table.startswith("- device: a card\n")
     assert "| failing | before | 3 | ms | >= 1 | yes |  |" in table
+
+
+def test_a_part_without_time_is_no_failure(check):
+    parts = {"slow": (slow, 0.05), "late": (slow, 0.0)}
+    assert run_check(Reporter(check.folder, {}), check, parts, list(parts), 60)
+
+
+def test_a_training_that_does_not_end_is_killed_and_misses_its_limit(check, monkeypatch):
+    class Deaf(Forking):
+        @staticmethod
+        def Popen(words, **options):  # noqa: N802
+            deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
+            return subprocess.Popen([sys.executable, "-c", deaf], **options)
+
+    monkeypatch.setattr("soft.benchmark.gpu_check.training.subprocess", Deaf)
+    monkeypatch.setattr("soft.benchmark.gpu_check.training.PATIENCE", 0.5)
+    _, code = islice(measure_training(check), 2)
+    assert (code.value, code.as_row("training")["met"]) == (-9, "no")
 
 
 def test_a_limit_that_is_missed_is_no_success(check):

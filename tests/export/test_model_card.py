@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import timm
 
 from soft.export.model_card import NOT_RECORDED, build_card, card_text
 from tests.export.small_model import FACTS, small_model
@@ -90,3 +91,18 @@ def test_what_is_not_known_is_said(tmp_path):
     for name in ("Metrics", "Recipe", "software", "commit", "command", "preprocessing"):
         assert f"- {name}: {NOT_RECORDED}" in text
     assert "local-dir" not in text
+
+
+def test_a_model_of_token_ids_takes_no_images(tmp_path):
+    options = {"img_size": (1, 16), "in_chans": 2, "vocabulary": 9, "num_classes": 5, "depth": 1}
+    model = timm.create_model("soft_encoder", **options, global_pool="ask", num_landmarks=4)
+    files = ["model.pt2", "model.safetensors"]
+    card = build_card(model, tmp_path / "w.pth", None, None, "raw", None, files, integers=True)
+    text = card_text(card, "soft_encoder")
+    for part in (
+        *("classification of token ids", "tokens: token ids (B, 2, H, W)", "Programs take token ids (B, 2, H, W)"),
+        *("token ids from 0 to 8", "Every example is given one of 5 classes"),
+    ):
+        assert part in text, part
+    assert "create_transform" not in text
+    assert "image-classification" not in card["tags"]

@@ -81,6 +81,20 @@ def test_what_the_sweep_was_started_with_last_counts(evaluated):
     assert sweep.study["evaluate"] == asked
 
 
+def test_settings_that_are_none_of_the_model_hold_for_every_run(tmp_path):
+    run = tmp_path / "0"
+    write_run(run, 90.0, 0, STUDY, model__attention={"attention": "none"})
+    asked = {"weights": ["ema", "raw"], "data.split": ["test"]}
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"study": {**STUDY, "evaluate": asked, "reference": None}}))
+    assert read_sweep(tmp_path).unevaluated == [run]
+    for number, weights in enumerate(("ema", "raw")):
+        write_evaluation(run, number, 90.0 - number, f"weights={weights}", "data.split=test", "trainer=cpu")
+    rows, sweep = rows_of(tmp_path)
+    assert sweep.unevaluated == []
+    assert [(row.settings["evaluation.weights"], row.top1) for row in rows] == [("ema", {0: 90}), ("raw", {0: 89})]
+    assert "evaluation.trainer" not in rows[0].settings
+
+
 def test_the_report_counts_each_training_once(evaluated):
     said = write_report(evaluated, evaluated / "report", page=False)
     assert "| attention | iterations T at evaluation |" in said

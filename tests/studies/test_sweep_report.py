@@ -10,6 +10,8 @@ from soft.studies.plotly_figures import plot_figure
 from soft.studies.rows import aggregate
 from soft.studies.sweep import read_sweep, varying_settings
 from soft.studies.sweep_report import write_report
+from soft.studies.table_formats import latex
+from soft.studies.tables import Column
 from tests.studies.sweeps import VARIANTS, grid_sweep, newton_sweep, variants_sweep, write_run
 
 
@@ -160,6 +162,9 @@ def test_latex_escapes(tmp_path):
     assert r"\caption{Iterations \& inverses}" in text
     assert r"90.50 $\pm$ 0.71" in text
     assert r"top-1 (\%)" in text
+    text = latex([Column("{a: $b}", ["c^2 ~"])], "")
+    assert r"\{a: \$b\} \\" in text
+    assert r"c\textasciicircum{}2 \textasciitilde{} \\" in text
 
 
 def test_iterations_are_drawn_against_exact_inverses(tmp_path):

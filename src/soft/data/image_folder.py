@@ -88,11 +88,12 @@ def size_notes(expected: dict[str, int] | None, found: dict[str, int | None]) ->
         if count is not None:
             check_whole(f"`data.expected.{name}`", count, low=0)
     read = {name: count for name, count in found.items() if count is not None}
-    if not expected or all(count == expected[name] for name, count in read.items()):
+    known = {name: count for name, count in (expected or {}).items() if count is not None and name in read}
+    if all(read[name] == count for name, count in known.items()):
         return []
     kinds = {"train": "training", "val": "validation"}
     images = " and ".join(f"{read[name]} {kind}" for name, kind in kinds.items() if name in read)
-    numbers = ", ".join(str(expected[name]) for name in read)
+    numbers = ", ".join(f"{known[name]}" if name in known else "any" for name in read)
     return [f"this is not the full ImageNet-1K: {read['classes']} classes, {images} images (expected {numbers})"]
 
 

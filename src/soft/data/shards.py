@@ -33,12 +33,12 @@ MAX_CLASSES = 1_000_000
 
 
 def shard_name(split: str, number: int) -> str:
-    """Return the file name of a shard that the tool writes."""
+    """Return the file name of a shard that src/write_shards.py writes."""
     return f"{split}-{number:06d}.tar"
 
 
 class ShardImages(Dataset):
-    """Images in shards; `images[index]` is (PIL image that `open_image` opened, label from 0), by the samples' keys.
+    """Images in shards, in the order of their keys; `images[index]` is (image that `open_image` opened, label from 0).
 
     A shard is opened for each image, as a folder's files are: nothing is shared between processes or kept open.
     """
@@ -94,7 +94,7 @@ def imagenet_shards(
     train: bool = True,
     split: str | None = None,
 ) -> ImageSets:
-    """Read the shards' indices, and make them if they are new; classes and images are counted, not assumed.
+    """Read the shards by their indices, made where there are none; classes and images are counted, not assumed.
 
     Args:
         root: the folder of the shards, or its URL as fsspec takes it (https://..., s3://..., hf://...), from which
@@ -104,8 +104,8 @@ def imagenet_shards(
         cache: folder for copies, and for the index of shards in a folder that cannot be written.
         expected: the full data set's numbers of `classes`, `train` and `val` images; others give a note.
         train: read the training shards too.
-        split: what is evaluated: None or val for `val_shards`, train for `train_shards`; test for test-*.tar, and
-            likewise for any other name.
+        split: what is evaluated: None, val or validation for `val_shards`, train for `train_shards`; test for
+            test-*.tar, and likewise for any other name.
 
     Raises:
         SettingError: shards are missing, damaged or incomplete, or a sample has no label.
@@ -147,8 +147,8 @@ class _Part:
 
     Attributes:
         pattern: of their file names.
-        setting: the argument that says so, for messages.
-        written: the split that the tool writes under these names, if it is one.
+        setting: the argument that gives the pattern, for messages.
+        written: the split that src/write_shards.py writes under these names; None if it writes no such split.
     """
 
     pattern: str
@@ -191,8 +191,9 @@ def _find(root: Path, part: _Part) -> list[Path]:
     names: list[str] = []
     for name in expand_ranges(part.pattern):
         found = sorted(glob.glob(name, root_dir=root)) if is_glob(name) else [name]
-        names += [each for each in found if (root / each).is_file()]
-        if not found or (not is_glob(name) and found[0] not in names):
+        found = [each for each in found if (root / each).is_file()]
+        names += found
+        if not found:
             there = sorted(path.name for path in root.glob("*.tar")) or ["no .tar file"]
             shown = there if len(there) <= 3 else [there[0], "...", there[-1]]
             raise SettingError(f"`data.root`={root} has no {name} ({part.setting}); it holds {', '.join(shown)}.")
@@ -212,7 +213,7 @@ def _read_manifest(root: Path) -> dict | None:
 
 
 def _check_complete(written: dict[str, int], part: _Part, shards: list[Path], images: int) -> list[str]:
-    """Return a note if a part of what was written is asked for; raise if something of what is asked for is gone."""
+    """Return a note if only a part of what was written is asked for; raise if something that is asked for is gone."""
     asked = expand_ranges(part.pattern)
     names = [shard_name(part.written, number) for number in range(written["shards"])]
     found = {shard.name for shard in shards}

@@ -31,6 +31,7 @@ def build_card(
     command: str | None,
     files: Collection[str],
     source: str = "local-dir:FOLDER",
+    integers: bool = False,
 ) -> dict[str, object]:
     """Return the card as timm's `generate_readme` takes it.
 
@@ -42,21 +43,24 @@ def build_card(
         weights: `ema` or `raw`.
         command: the words that started the training.
         files: the names of the files that the card comes with.
-        source: from which timm loads model.safetensors and config.json.
+        source: where timm finds model.safetensors and config.json, as `timm.create_model` takes it.
+        integers: the model takes token ids, and no images.
     """
     folder = run_folder(checkpoint.absolute())
     result = (folder and read_result(folder)) or {}
     facts, environment = result.get("facts", {}), result.get("environment", {})
     name, dataset = model.pretrained_cfg["architecture"], (metadata and metadata.dataset) or None
     size = "x".join(map(str, metadata.img_size)) if metadata and metadata.img_size else NOT_RECORDED
+    example = "example" if integers else "image"
     stats = {
         "Parameters": f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M",
-        "Image size": f"{size} px",
+        **({"Input size": f"{size} positions"} if integers else {"Image size": f"{size} px"}),
         "Classes": model.num_classes,
     }
     if "macs" in facts:
-        stats["FLOPs (multiply-adds)"] = f"{facts['macs'] / 1e9:.3g} G per image"
-    details: dict[str, object] = {"Model type": "image classification", "Model stats": stats}
+        stats["FLOPs (multiply-adds)"] = f"{facts['macs'] / 1e9:.3g} G per {example}"
+    kind = "classification of token ids" if integers else "image classification"
+    details: dict[str, object] = {"Model type": kind, "Model stats": stats}
     if dataset:
         details["Dataset"] = dataset
     details["Papers"] = [
@@ -64,15 +68,15 @@ def build_card(
         "Softmax-free Linear Transformers: https://arxiv.org/abs/2207.03341",
     ]
     sections = {
-        "": _usage(name, files, source),
-        "Results": _results(result, checkpoint, weights, dataset),
-        "Training": _training(recipe, facts, environment, command),
-        "Preprocessing and classes": _preprocessing(metadata, model),
-        "Limits": _limits(dataset, facts, model.num_classes),
+        "": _usage(model, name, files, source, integers),
+        "Results": _results(result, checkpoint, weights, dataset, example),
+        "Training": _training(recipe, facts, environment, command, example),
+        "Preprocessing and classes": _preprocessing(metadata, model, integers),
+        "Limits": _limits(dataset, facts, model.num_classes, example),
     }
     return {
         "license": "mit",
-        "tags": ["image-classification", "timm", "soft"],
+        "tags": [*([] if integers else ["image-classification"]), "timm", "soft"],
         "description": f"{_describe_attention(model, name)}, trained on {dataset or 'data that is not recorded'}.",
         "details": details,
         "usage": "\n\n".join(f"## {title}\n{text}" if title else text for title, text in sections.items()),
@@ -96,18 +100,22 @@ def _describe_attention(model: nn.Module, name: str) -> str:
     return f"{name} with {attention} attention in place of SOFT's own"
 
 
-def _usage(name: str, files: Collection[str], source: str) -> str:
+def _usage(model: nn.Module, name: str, files: Collection[str], source: str, integers: bool) -> str:
+    inputs = _TOKENS.format(channels=model.in_chans) if integers else _IMAGES
     parts = []
     if "model.safetensors" in files:
-        parts.append(_TIMM.format(name=name, source=source))
+        parts.append(_TIMM.format(name=name, source=source, inputs=inputs))
     if "model.pt2" in files:
         parts.append(_PT2)
     if onnx := [file for file in files if file.endswith(".onnx")]:
         parts.append(_ONNX.format(file=onnx[0]))
     if len(parts) > ("model.safetensors" in files):
-        parts.append(
-            "Programs take normalised images (B, 3, H, W), and name classes and preprocessing in their metadata."
+        taken = (
+            f"token ids (B, {model.in_chans}, H, W) as int64, in place of the `images` above"
+            if integers
+            else f"normalised images (B, {model.in_chans}, H, W)"
         )
+        parts.append(f"Programs take {taken}, and name classes and preprocessing in their metadata.")
     return "\n\n".join(parts)
 
 
@@ -115,9 +123,11 @@ _TIMM = """```python
 import soft, timm  # soft tells timm of {name}
 
 model = timm.create_model("{source}", pretrained=True).eval()  # from model.safetensors and config.json
-transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-probabilities = model(transform(image).unsqueeze(0)).softmax(-1)  # image: a PIL image in RGB
+{inputs}
 ```"""
+_IMAGES = """transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+probabilities = model(transform(image).unsqueeze(0)).softmax(-1)  # image: a PIL image in RGB"""
+_TOKENS = "probabilities = model(tokens).softmax(-1)  # tokens: token ids (B, {channels}, H, W) as int64"
 _PT2 = """```python
 import json, torch  # nothing else
 
@@ -134,13 +144,12 @@ metadata = session.get_modelmeta().custom_metadata_map  # each value is JSON
 ```"""
 
 
-def _results(result: Mapping[str, object], checkpoint: Path, weights: str, dataset: str | None) -> str:
+def _results(result: Mapping[str, object], checkpoint: Path, weights: str, dataset: str | None, example: str) -> str:
     if not result:
         return f"- Metrics: {NOT_RECORDED}."
     last, monitor = result.get("last", {}), result.get("monitor", "val/top1")
-    lines = [
-        f"These are the run's metrics on the validation images of {dataset}; {weights} weights of {checkpoint.name}."
-    ]
+    source = f"the validation {example}s of {dataset or 'its data'}"
+    lines = [f"These are the run's metrics on {source}; {weights} weights of {checkpoint.name}."]
     if (best := best_value(result)) is not None:
         lines.append(f"- best {monitor}: {show_metric(monitor, best)}")
     shown = {name: last[name] for name in ("val/top1", "val/top5", "val/loss") if name in last}
@@ -153,6 +162,7 @@ def _training(
     facts: Mapping[str, object],
     environment: Mapping[str, object],
     command: str | None,
+    example: str,
 ) -> str:
     if recipe is None:
         lines = [f"- Recipe: {NOT_RECORDED}"]
@@ -160,10 +170,12 @@ def _training(
         lines = [f"- {name}: {text}" for name, text in _recipe(recipe).items()]
     if facts:
         lines.append(
-            f"- data: {facts['train_images']:,} training and {facts['val_images']:,} validation images of "
+            f"- data: {facts['train_images']:,} training and {facts['val_images']:,} validation {example}s of "
             f"{facts['num_classes']} classes"
         )
-        lines.append(f"- length: {facts['epochs']} epochs, {facts['steps']:,} steps of {facts['global_batch']} images")
+        lines.append(
+            f"- length: {facts['epochs']} epochs, {facts['steps']:,} steps of {facts['global_batch']} {example}s"
+        )
         lines.append(f"- hardware: {facts['devices']} x {environment.get('device')}, {facts['precision']}")
     versions = ", ".join(
         f"{name} {environment[name]}" for name in ("torch", "lightning", "timm") if name in environment
@@ -200,11 +212,13 @@ def _recipe(recipe: Mapping[str, object]) -> dict[str, str]:
     return {**{key: text for key, text in texts.items() if text}, "seed": str(recipe.get("seed"))}
 
 
-def _preprocessing(metadata: Metadata | None, model: nn.Module) -> str:
+def _preprocessing(metadata: Metadata | None, model: nn.Module, integers: bool) -> str:
+    names = (metadata and metadata.class_names) or ()
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more, in config.json" if len(names) > 10 else "")
+    if integers:
+        return f"- token ids from 0 to {model.vocabulary - 1}\n- classes: {shown or 'not named'}"
     if metadata is None or metadata.mean is None:
         return f"- preprocessing: {NOT_RECORDED}"
-    names = metadata.class_names or ()
-    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more, in config.json" if len(names) > 10 else "")
     return "\n".join(
         [
             f"- images: RGB, short side resized to the image size / {metadata.crop_pct} ({metadata.interpolation}), "
@@ -215,14 +229,14 @@ def _preprocessing(metadata: Metadata | None, model: nn.Module) -> str:
     )
 
 
-def _limits(dataset: str | None, facts: Mapping[str, object], classes: int) -> str:
+def _limits(dataset: str | None, facts: Mapping[str, object], classes: int, example: str) -> str:
     known = dataset or "the training data"
     few = facts.get("train_images", 10**9) < 100_000
     lines = [
-        f"- Every image is given one of {classes} classes, also one that shows none of them.",
-        f"- The metrics are those of the validation images of {known}; expect less on images of another source.",
+        f"- Every {example} is given one of {classes} classes, also one that belongs to none of them.",
+        f"- The metrics are those of the validation {example}s of {known}; expect less on those of another source.",
         "- Probabilities are not calibrated for other data, and nothing is known of fairness between groups of people.",
     ]
     if few:
-        lines.append(f"- Trained on {facts['train_images']:,} images: a model for experiments, not for decisions.")
+        lines.append(f"- Trained on {facts['train_images']:,} {example}s: a model for experiments, not for decisions.")
     return "\n".join(lines)

@@ -11,13 +11,18 @@ from soft.studies.run_files import EVALUATION, read_evaluation
 FOLDER = "evaluations"  # in a run's folder, for the evaluations that its study asks for
 # It stands before the name of an evaluation's setting, because the training may have had another value.
 PREFIX = "evaluation."
-_UNTOLD = {"checkpoint", "details"}  # settings that are no condition of an evaluation
+# Settings that are no condition of an evaluation: they say which file, on what machine, and what is written.
+_UNTOLD = {"checkpoint", "details", "trainer", "logger", "output_dir"}
 _OF_TRAINING = ("macs",)  # facts of a training that may not hold for its evaluations
 
 
 def is_evaluated_with(run: Run, asked: Mapping[str, object]) -> bool:
-    """Return whether a run has all settings that a study evaluates with; a run without attention has no iterations."""
-    return all(run.settings.get(key) is not None for key in asked)
+    """Return whether a run's model has all settings that a study evaluates with.
+
+    A model without attention has no iterations, for example. What is no setting of the model, such as `weights` or
+    `data.split`, holds for every run.
+    """
+    return all(run.settings.get(key) is not None for key in asked if key.startswith("model."))
 
 
 def lacks_evaluations(run: Run, asked: Mapping[str, list[object]]) -> bool:
@@ -60,5 +65,5 @@ def _evaluation(run: Run, folder: Path) -> Run:
 
 def _conditions(typed: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for key, value in typed.items():
-        if "." in key and not key.startswith("hydra.") and key not in _UNTOLD:
+        if key not in _UNTOLD and not key.startswith("hydra."):
             yield PREFIX + key, value

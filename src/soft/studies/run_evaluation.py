@@ -63,7 +63,10 @@ def evaluation_section(run: SingleRun, folder: Path | None, found: int = 1) -> S
     written = from_here(folder)
     texts = [f"{result['images']:,} {example}s of {result['data']}, {result['weights']} weights, from `{written}`."]
     if found > 1:
-        texts[0] += f" It is the newest of {found} evaluations of this run; `evaluation=FOLDER` shows another."
+        texts[0] += (
+            f" It is the newest of {found} evaluations of this run, but for those with changed settings; "
+            "`evaluation=FOLDER` shows another."
+        )
     if changed := result.get("settings"):
         values = ", ".join(f"`{key}={value}`" for key, value in changed.items())
         texts.append(f"The model is another one than in training: {values}.")

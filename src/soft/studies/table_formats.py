@@ -8,6 +8,7 @@ from pathlib import Path
 from soft.studies.tables import Column
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "−": "$-$", "≥": r"$\geq$"}
+_LATEX |= {"$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX["\\"] = r"\textbackslash{}"
 
 

@@ -157,6 +157,16 @@ def test_grey_values_are_pillow_s():
     assert torch.equal(ours[0, 0], torch.from_numpy(grey).long())
 
 
+def test_a_picture_of_pixels_is_what_the_network_sees(photographs, monkeypatch):
+    data = ready(PixelDataModule("digits", img_size=8, batch_size=4, val_batch_size=3, num_workers=0))
+    monkeypatch.setattr(data.sets, "val", [(photographs[0].copy(), 0) for _ in range(len(data.sets.val))])
+    seen = data.network_inputs(next(iter(data.val_dataloader())))[0, 0]
+    picture = data.picture(0)
+    assert (picture.shape, picture.dtype) == ((8, 8, 3), np.uint8)
+    for channel in range(3):
+        assert (picture[..., channel] == seen.numpy()).all()
+
+
 def test_pixels_of_a_set_with_files(fashion_mnist_root):
     data = ready(PixelDataModule("fashion_mnist", root=fashion_mnist_root, val_batch_size=3, num_workers=0))
     assert data.val_size == 10_000

@@ -15,11 +15,11 @@ from soft.benchmark.photos import write_photos
 from soft.data.augmentation import Augmentation
 from soft.data.datamodule import ImageDataModule
 
-PATIENCE = 120  # seconds for a training that has been told to stop
+PATIENCE = 120  # seconds for a training to take its first step, and for it to end when it has been told to stop
 
 
 def measure_loader(check: Check) -> Iterator[Measured]:
-    """Yield the images per second that the loader prepares on all of this machine's cores."""
+    """Yield the images per second that the loader prepares, with a worker for each core of this machine, at most 16."""
     root, images, batch = check.folder / "photos", *((64, 16) if check.small else (2048, 128))
     write_photos(root, images, (500, 375), 90)
     augment = Augmentation(crop_scale=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3), hflip=0.5)
@@ -67,12 +67,13 @@ def measure_training(check: Check) -> Iterator[Measured]:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
         yield Measured("exit code after SIGTERM", process.returncode, minimum=143, maximum=143)
         yield Measured("seconds from SIGTERM to the end", time.monotonic() - told, "s")
         there = (folder / "checkpoints" / "last.ckpt").is_file()
         yield Measured("checkpoint after SIGTERM", int(there), "files", minimum=1)
         went_on = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=check.folder, timeout=4 * PATIENCE)
-    yield Measured("exit code of the training that went on", went_on.returncode, maximum=0)
+    yield Measured("exit code of the training that went on", went_on.returncode, minimum=0, maximum=0)
     last = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     yield Measured("steps at its end", last["global_step"], "steps", minimum=1)
 

@@ -5,6 +5,7 @@ Source: the task "Image" of Tay et al., "Long Range Arena" (2021), there with CI
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,11 +20,11 @@ MIDDLE = [0.5, 0.5, 0.5]  # mean and deviation with which grey values from 0 to 
 class PixelDataModule(ImageDataModule):
     """Grey values and labels of a data set of images: batches of integers (B, 1, H, W) from 0 to 255 and (B,).
 
-    A model that lays its tokens out so (`layout=sequence`) makes a sequence of H·W pixels of them, row after row.
+    A model with `layout=sequence` reads them as a sequence of H·W pixels, row after row.
 
     Args:
         dataset: a name in `soft.data.datasets.BUILDERS`.
-        mean, std: not for grey values, which the model scales itself.
+        mean, std: have to be None, because the model scales grey values itself.
         augment: may crop, mirror and colour images, but neither erase parts of them nor mix them.
         options: see `ImageDataModule`.
 
@@ -52,6 +53,11 @@ class PixelDataModule(ImageDataModule):
         for name in ("erase_prob", "mixup", "cutmix"):
             if value := getattr(self.augment, name):
                 raise SettingError(f"augment.{name}={value} does not leave whole grey values; set augment.{name}=0.")
+
+    def picture(self, index: int) -> np.ndarray:
+        """Return what the network sees of a validation image, uint8 (H, W, 3) with three equal channels."""
+        colours = torch.from_numpy(super().picture(index)).permute(2, 0, 1)[None]
+        return grey_values(colours)[0].expand(3, -1, -1).permute(1, 2, 0).to(torch.uint8).numpy()
 
     def network_inputs(self, batch: Batch) -> Tensor:
         """Return grey values (B, 1, H, W), integers from 0 to 255, on the batch's device."""
