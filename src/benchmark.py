@@ -22,7 +22,7 @@ def benchmark(cfg: DictConfig) -> None:
     settings = OmegaConf.to_container(cfg, resolve=True)
     check_benchmark(settings, cfg.augments)
     if "loader" in cfg.parts:
-        _build_loaders(settings, Path("."))  # a wrong setting of the data is said before the other parts are measured
+        _build_loaders(settings, Path("."))  # refuse wrong data settings before the other parts are measured
     device = torch.device(choose_accelerator(cfg.device, "device"))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
@@ -36,7 +36,7 @@ def benchmark(cfg: DictConfig) -> None:
 
 
 def measure_attention(reporter, device, settings: dict) -> None:
-    """Measure attention in the stages of a model, its growth with the tokens, and the growth of the pyramid."""
+    """Measure attention in a model's stages, and how the cost of attention and of the pyramid grows with the tokens."""
     from soft.benchmark.attention_growth import measure_growth
     from soft.benchmark.attention_stages import compare_stages
     from soft.benchmark.pyramid_growth import measure_pyramid
@@ -56,7 +56,7 @@ def measure_model(reporter, device, settings: dict) -> None:
 
 
 def measure_loader(reporter, device, settings: dict) -> None:
-    """Measure the training loader and timm's."""
+    """Measure the speed of this project's training loader and of timm's."""
     import tempfile
 
     from soft.benchmark.loader_speed import measure_loaders
@@ -81,7 +81,7 @@ def _build_loaders(settings: dict, root: Path) -> dict:
 
 
 def measure_overhead(reporter, device, settings: dict) -> None:
-    """Measure the framework around a training step, and its start."""
+    """Measure what the framework adds to a training step, and how long a training takes to start."""
     from soft.benchmark.framework_overhead import measure_framework
 
     command = [sys.executable, str(Path(__file__).with_name("train.py"))]

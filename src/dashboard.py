@@ -1,4 +1,4 @@
-"""W&B workspace and reports: `python src/dashboard.py [entity=TEAM] [study=NAME]`, settings in conf/dashboard.yaml."""
+"""Make the W&B workspace and reports: `python src/dashboard.py [entity=TEAM] [study=NAME]`, see conf/dashboard.yaml."""
 
 from cli.entry import DictConfig, entry
 from cli.places import SOURCES, STUDIES
@@ -6,7 +6,7 @@ from cli.places import SOURCES, STUDIES
 
 def dashboard(cfg: DictConfig) -> None:
     """Create the project's workspace and a report for each study, or print what would be created."""
-    # Imported here, so that --help, --cfg and typing errors do not wait.
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for these libraries.
     import json
 
     from soft.errors import SettingError

@@ -4,7 +4,7 @@ from cli.entry import DictConfig, OmegaConf, entry
 
 
 def evaluate(cfg: DictConfig) -> float:
-    """Return the top-1 in percent of one checkpoint; write evaluation.json and what details it, and print the same."""
+    """Evaluate one checkpoint and return its top-1 in percent; write and print the result, with details in files."""
     # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from pathlib import Path
 
@@ -68,7 +68,7 @@ def evaluate(cfg: DictConfig) -> float:
     check_inputs(model, datamodule)
     check_validation_share(datamodule.val_size, hardware.layout.devices)
 
-    # Classes by name, and images prepared as in training; differences are said
+    # Classes are matched by name; a note tells where images are prepared in another way than in the training
     names = metadata and metadata.class_names
     if names is None and trained is not None and trained["data"]["dataset"] == datamodule.dataset:
         names = unnamed_order(datamodule.dataset, datamodule.class_names)
@@ -88,7 +88,7 @@ def evaluate(cfg: DictConfig) -> float:
     with evaluation_loggers(loggers, recipe, conditions, name, job.sweep), explained_worker_errors():
         trainer.validate(evaluator, datamodule, verbose=False)
 
-        # Files about single images and classes, on the first rank, before evaluation.json says that it is over
+        # The first rank writes the details before evaluation.json, which says that the evaluation is over
         ece, shown, folder = None, {}, Path(cfg.output_dir)
         if recorder.answers:
             ece = recorder.answers.calibration_error()

@@ -27,7 +27,7 @@ def predict(cfg: DictConfig) -> None:
     device = choose_device(given["accelerator"])
     model = create_from_checkpoint(cfg.checkpoint, given.get("model"), cfg.weights)
 
-    # Images are prepared as the checkpoint says, but for what was typed
+    # Images are prepared as the checkpoint says, except for typed settings
     metadata, notes = read_metadata(cfg.checkpoint), []
     check_reads_pictures(model)
     data = given.get("data") or {}

@@ -1,11 +1,11 @@
-"""Report of a sweep or a run: `python src/report.py sweep=DIR` or `run=DIR`, settings in conf/report.yaml."""
+"""Write the report of a sweep or a run: `python src/report.py sweep=DIR` or `run=DIR`, settings in conf/report.yaml."""
 
 from cli.entry import DictConfig, entry
 
 
 def report(cfg: DictConfig) -> None:
-    """Write the report, and print its table or what it says of the run."""
-    # Imported here, so that --help, --cfg and typing errors do not wait.
+    """Write the report; print its table for a sweep, or its main facts for a run."""
+    # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from pathlib import Path
 
     from cli.checks import default_settings

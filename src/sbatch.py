@@ -23,7 +23,7 @@ OPTIONS = {
     "cpus-per-task": "4",  # for the loader's processes
     "time": "24:00:00",
     "signal": "USR1@300",  # 300 seconds before the time is up, the run writes a checkpoint and is queued again
-    "requeue": "",  # allows this, and queues the job again when a node fails
+    "requeue": "",  # allows that, and also queues the job again when a node fails
     "open-mode": "append",  # keeps the log of an earlier start of the job
     "output": "slurm-%j.log",
 }
@@ -33,16 +33,19 @@ def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, st
     """Return the script that runs src/train.py with `settings`.
 
     Args:
-        cfg: the configuration that `settings` come to.
-        settings: as typed.
-        options: sbatch's, as typed.
+        cfg: the configuration that is composed from `settings`.
+        settings: the settings of src/train.py, as typed.
+        options: the options of sbatch that were typed, by their names without `--`.
+
+    Raises:
+        ConfigError: the trainer leaves the number of devices open.
     """
     request = {"job-name": cfg.name, **slurm_request(cfg.trainer), **OPTIONS, **options}
     lines = [
         f"#SBATCH --{name}={shlex.quote(value)}" if value else f"#SBATCH --{name}" for name, value in request.items()
     ]
     train = shlex.join([sys.executable, str(SOURCES / "train.py")])
-    # The first settings can be overridden. After a requeue the job has the same number, and so the same folder.
+    # Typed settings come last, so that they win. After a requeue the job has the same number, and so the same folder.
     folder = shlex.quote(f"hydra.run.dir=outputs/{inside(cfg.name)}/slurm_") + '"$SLURM_JOB_ID"'
     run = f"resume=auto {folder} {shlex.join(settings)}".rstrip()
     typed = shlex.join(sys.argv[1:]).replace("\n", " ")  # a line break would end the comment
@@ -61,7 +64,7 @@ def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, st
 
 
 def slurm_request(trainer: DictConfig) -> dict[str, str]:
-    """Return sbatch's options for a trainer config, with one task per device, as Lightning needs it.
+    """Return sbatch's options for a trainer config: one task per device, which Lightning requires.
 
     Raises:
         ConfigError: the config leaves the number of devices open.

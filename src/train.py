@@ -5,7 +5,7 @@ from cli.secrets import mask_text, masked
 
 
 def train(cfg: DictConfig) -> float | None:
-    """Train one run, from its configuration to the best value of its monitored metric, which a sweep compares."""
+    """Train one run, and return the best value of its monitored metric, which a sweep compares."""
     # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
     from functools import partial
     from pathlib import Path
@@ -54,7 +54,7 @@ def train(cfg: DictConfig) -> float | None:
         job, loggers = name_job(folder), instantiate(cfg.logger).values()
         loggers = prepare_loggers(loggers, start.position, job.name or cfg.name, job.sweep, recipe)
         callbacks = instantiate(cfg.callbacks).values()
-        identity = {**recipe, "resume": str(start.checkpoint)}  # has to be the same on every rank
+        identity = {**recipe, "resume": str(start.checkpoint)}  # this has to be the same on every rank
         trainer = create_trainer(plan.hardware, identity, callbacks, loggers, **lightning_options(recipe["trainer"]))
 
         # Fit, and its result

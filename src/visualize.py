@@ -1,4 +1,4 @@
-"""Attention maps of an image: `python src/visualize.py image=PATH checkpoint=PATH`, settings in conf/visualize.yaml."""
+"""Draw attention maps: `python src/visualize.py image=PATH checkpoint=PATH`, settings in conf/visualize.yaml."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -23,7 +23,7 @@ from cli.process import prepare_process
 from cli.run_folder import compose
 
 FINETUNE = "finetune"  # the one file of experiments/ that is no study
-_FOLDERS = ("resume", "hydra.run.dir", "output_dir")  # settings that name the folder of a run that goes on
+_FOLDERS = ("resume", "hydra.run.dir", "output_dir")  # settings that can name the folder of a run to go on with
 _NONE = object()
 
 
@@ -45,7 +45,7 @@ def add_checkpoint_model(config_name: str) -> None:
             return
         single = [override.input_line for override in overrides if not override.is_sweep_override()]
         cfg = compose(config_name, single)
-    except (HydraException, OmegaConfBaseException):  # Hydra meets the same error and says it
+    except (HydraException, OmegaConfBaseException):  # Hydra will meet the same error and report it
         return
     if "name" in cfg.get("study", {}):
         return
@@ -66,7 +66,7 @@ def check_checkpoint(cfg: DictConfig) -> None:
     """Refuse fine-tuning without a checkpoint, and several checkpoints.
 
     Raises:
-        ConfigError: either of them.
+        ConfigError: the command does one of these.
     """
     check_single(cfg, "checkpoint")
     if cfg.checkpoint is None and HydraConfig.get().runtime.choices.get(STUDIES) == FINETUNE:
@@ -84,7 +84,8 @@ def _values(override: Override) -> list[str]:
 def _recorded(path: str, typed: Mapping[str, Override]) -> Mapping[str, object]:
     """Return the configuration of a checkpoint's model.
 
-    A run that goes on does not read the checkpoint again. Where that is gone, its run has the same configuration.
+    A run that goes on does not read the checkpoint again. So if the file is gone, the configuration that such a run has
+    recorded is returned.
     """
     from soft.models.factory import find_config, regroup
     from soft.runs.folder import read_mark, run_folder
@@ -101,10 +102,10 @@ def _recorded(path: str, typed: Mapping[str, Override]) -> Mapping[str, object]:
 def _words(
     config_name: str, overrides: Sequence[str], typed: Mapping[str, Override], config: Mapping[str, object]
 ) -> Iterator[str]:
-    """Yield the words that choose a model, and the settings in which it is not what this command would have."""
+    """Yield the words that choose the model, and those of its settings that differ from the command's own."""
     chosen = [f"model={config['name']}"]
     cfg = compose(config_name, [*overrides, *chosen], whole=True)
-    varied = cfg.hydra.sweeper.get("params") or {}  # by a search, where a typed value would hold in all trials
+    varied = cfg.hydra.sweeper.get("params") or {}  # a search varies these, and a typed value would hold in all trials
     attention = dict(config["attention"])
     kind = attention.pop("attention", None)
     if "model/attention" in typed:

@@ -15,18 +15,18 @@ from cli.places import group_options, is_group
 
 _TYPES = {
     bool: (bool, "true or false"),
-    int: ((int, float), "a number"),  # whole or not, as what it is given to says
+    int: ((int, float), "a number"),  # the object that receives it checks whether it has to be whole
     float: ((int, float), "a number"),
     list: (list, "a list"),
     str: ((str, int, float), "a text"),
 }
-# Settings that take another word beside the type of their default.
+# Settings that take a word as well as values of their default's type.
 _WORDS = {"trainer.deterministic": ("warn",)}
 # Settings that take one value or a list of several, by the last part of their names.
 _ONE_OR_SEVERAL = frozenset({"checkpoint", "class_weights", "devices", "freeze", "images", "img_size", "source_size"})
 
-# Groups and settings that are there for others to refer to, or because a model chooses them for its training. A name
-# with a dot at its end stands for the settings of a group that can itself be chosen.
+# For each command, groups and settings that it does not use: other settings refer to them, or a model chooses them for
+# its training. A name with a dot at its end stands for the settings of a group, but not for the choice of the group.
 _WITHOUT_EFFECT = {
     "benchmark": (
         *("augment", "suggested"),
@@ -40,11 +40,12 @@ _WITHOUT_EFFECT = {
     "write_shards": ("augment", "data.", "suggested"),
 }
 _FOLDERS = (".dirpath", ".folder", ".save_dir")  # ends of the names of settings that are folders to write to
+# Used all the same, as (command, setting), although `_WITHOUT_EFFECT` covers it.
 _EXCEPT = frozenset({("write_shards", "data.root")})
 
 
 def default_config(folders: Sequence[Path]) -> DictConfig:
-    """Return this job's configuration without its values: the chosen groups with their defaults."""
+    """Return this job's configuration with its chosen groups, but without its typed values."""
     hydra_config = HydraConfig.get()
     groups = [text for text in hydra_config.overrides.task if is_group(text.lstrip("+~").partition("=")[0], folders)]
     return _load(hydra_config.job.config_name, groups)
@@ -61,7 +62,7 @@ def default_settings(name: str) -> dict[str, object]:
     cfg = _load(name, [])
     with flag_override(cfg, ["readonly", "struct"], False):
         del cfg["hydra"]
-        cfg.output_dir = ""  # Hydra's folder of a job, and this is none
+        cfg.output_dir = ""  # its default is the folder of a running job, and there is none here
     return OmegaConf.to_container(cfg, resolve=True)
 
 
@@ -94,7 +95,7 @@ def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
 
 
 def has_no_effect(command: str, key: str) -> bool:
-    """Return whether a group or setting is in a command's configuration and not used by it."""
+    """Return whether a group or setting is in a command's configuration without being used by the command."""
     places = _WITHOUT_EFFECT.get(command, ())
     unused = any(f"{key}.".startswith(f"{place.rstrip('.')}.") for place in places)
     return unused and f"{key}." not in places and (command, key) not in _EXCEPT
@@ -132,18 +133,18 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
         kind = " or ".join([_TYPES[type(default)][1], *words])
         example = f", such as {default}" if default not in ("", []) else ""
         wrong[key] = f"{key}={'null' if value is None else value} has to be {kind}{example}."
-    # Other settings can follow a typed one by interpolation, and it is the typed one that has to be changed.
+    # Other settings can follow a typed one by interpolation, so the typed one, which has to be changed, is named first.
     for key in sorted(wrong, key=lambda key: key not in typed):
         raise ConfigError(wrong[key])
 
 
 def _takes(key: str, default: object, value: object) -> bool:
-    """Return whether `value` is of the kind of `default`; what it is given to checks it further."""
+    """Return whether `value` is of the kind of `default`; the object that receives the value checks it further."""
     if key.rpartition(".")[2] in _ONE_OR_SEVERAL and not isinstance(value, dict):
         return True
-    if value is None:  # timm would take a model's own default for it without a word
-        return not key.startswith("model.") or key == "model.attention.global_scale"  # this one has a null of its own
-    if key.endswith("._convert_"):  # how Hydra hands the other values over, which is no choice of a run's
+    if value is None:  # timm would silently take the model's own default for null
+        return not key.startswith("model.") or key == "model.attention.global_scale"  # null means something here
+    if key.endswith("._convert_"):  # how Hydra hands lists over, which a run cannot choose
         return False
     if key.endswith("._target_"):
         return isinstance(value, str)
@@ -183,7 +184,7 @@ def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:
             continue
         try:
             value = cfg[name]
-        except OmegaConfBaseException:  # only a running job has what this refers to
+        except OmegaConfBaseException:  # it refers to something that only a running job has
             value = None
         if isinstance(value, DictConfig):
             yield from leaves(value, f"{key}.")

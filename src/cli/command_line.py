@@ -43,11 +43,11 @@ VERBATIM = frozenset(
         "sweep",
     }
 )
-# Those of them that also take several paths, as `[A,B]`.
+# Verbatim settings that also take several paths, as `[A,B]`.
 LISTS = frozenset({"checkpoint", "images"})
-# Those of them that a sweep has only one of, whatever commas it holds.
+# Verbatim settings with one value for a whole sweep, so that a comma in them does not separate values.
 ONE_OF_A_SWEEP = frozenset({"hydra.run.dir", "hydra.sweep.dir", "out", "output_dir", "run", "sweep"})
-# A part of `[A,"B, C"]`: a quoted text, or what stands before the next comma.
+# One part of `[A,"B, C"]`: a quoted text, or everything up to the next comma.
 _PART = re.compile(r"""\s*("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^,]*?)\s*(?:,|$)""")
 SEARCH_PATH = "hydra.searchpath"
 
@@ -88,7 +88,7 @@ def rewrite(words: Sequence[str], config_name: str) -> list[str]:
             folders += _read_search_path(word)
         elif value != "null" or not is_group(key, [CONFIG_DIR]):
             overrides.append(_quote_value(key, value, several) if equals else word)
-        elif key not in optional_groups(config_name):  # of these, null is the default already
+        elif key not in optional_groups(config_name):  # null is the default of optional groups already
             options = ", ".join(group_options(key, [CONFIG_DIR]))
             raise ConfigError(f"{config_name} needs {key}, and {word} leaves it out; it is one of {options}.")
     if args.config_dir is not None:

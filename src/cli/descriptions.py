@@ -1,7 +1,7 @@
-"""Reads what the files of conf/ say in their comments: of a file, of the groups that it chooses, and of each setting.
+"""Reads the comments in the files of conf/: on the file, on the groups that it chooses, and on each setting.
 
-`--help` and the reference of the documentation are made of this. A setting's comment stands behind its value, or in the
-lines above it; a comment that begins with `likewise` goes on with that of the setting before it.
+`--help` and the reference of the documentation are made from these comments. A setting's comment stands behind its
+value, or in the lines above its key. At the start of a comment, `likewise` stands for the comment before it.
 """
 
 import functools
@@ -54,9 +54,9 @@ class Part:
     """A file that a command's configuration is composed of.
 
     Attributes:
-        name: without its ending, relative to conf/, such as data/digits.
-        owner: the group that chose it, such as data, or "" if the command itself names it.
-        prefix: what its keys are preceded by, with a dot at the end, or "".
+        name: the file's path relative to conf/, without the ending, such as data/digits.
+        owner: the group that chose the file, such as data, or "" if the command itself names it.
+        prefix: what precedes the file's keys in the configuration, such as "data.", or "".
     """
 
     name: str
@@ -75,7 +75,8 @@ class Description:
     def settings(self, owner: str) -> dict[str, Setting]:
         """Return the settings in the files of one owner, by their full dotted keys, with the values that win.
 
-        A comment comes from the first of all files that has one: later ones give another value, and say why.
+        A comment comes from the first file that has one, whatever its owner. Later files give another value, and their
+        comments say why.
         """
         comments: dict[str, str] = {}
         for part in self.parts:
@@ -161,7 +162,7 @@ def _part(default: ResultDefault, parents: dict[str, str]) -> Part | None:
 
 
 def _owner(name: str | None, parents: dict[str, str]) -> str:
-    """Return the group of the nearest file above `name`, or of itself, that is an option of a group."""
+    """Return the group of the file `name` or, if it is no option of a group, of the nearest file that includes it."""
     while name:
         group = name.rpartition("/")[0]
         if group not in ("", BASES, "facts"):
@@ -181,7 +182,7 @@ def _groups(node: yaml.SequenceNode, lines: Sequence[str], head: int) -> Iterato
 def _walk(
     node: yaml.Node | None, lines: Sequence[str], head: int, text: str, prefix: str = ""
 ) -> Iterator[tuple[str, Setting, bool]]:
-    """Yield (dotted key, setting, whether it holds further keys) of everything below a node but lists of defaults."""
+    """Yield (dotted key, setting, whether it holds further keys) for every key below a node but `defaults`."""
     before = ""
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         name, is_section = f"{prefix}{key.value}", isinstance(value, yaml.MappingNode) and not value.flow_style
@@ -197,7 +198,7 @@ def _walk(
 
 
 def _source(node: yaml.Node, text: str) -> str:
-    """Return a value as it is written, and a list of several lines as one of a single line."""
+    """Return a value as it is written; a list that takes several lines is put on one."""
     if isinstance(node, yaml.SequenceNode) and not node.flow_style:
         return f"[{', '.join(_source(entry, text) for entry in node.value)}]"
     return " ".join(text[node.start_mark.index : node.end_mark.index].split())

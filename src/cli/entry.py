@@ -1,4 +1,4 @@
-"""Makes a function the command of a configuration: Hydra composes it, and mistakes end in a sentence.
+"""Makes a function a command: Hydra composes its configuration, and a user's mistake ends in a sentence.
 
 Only light libraries are imported here, so that `--help`, `--cfg job` and typing errors answer before PyTorch is loaded.
 """
@@ -29,7 +29,7 @@ from cli.safe_names import check_names, inside
 from cli.secrets import hide_secrets, mask_text
 from cli.sweep_jobs import ExplainedError, run_sweep_job
 
-# The run id is kept in the configuration: a launcher takes it to other processes, where it has to stay what it was.
+# Cached in the configuration, because a launcher hands that to other processes, where the run id must not change.
 OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("log_name", log_name, replace=True)
 OmegaConf.register_new_resolver("of_first_rank", lambda value: None if rank() else value, replace=True)
@@ -45,8 +45,9 @@ __all__ = ["DictConfig", "ListConfig", "OmegaConf", "entry", "full_errors", "hyd
 def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
     """Return a decorator that makes `task(cfg)` the command of conf/`config_name`.yaml.
 
-    A user's mistake ends in its message on standard error and exit code 2, any other error in its traceback and 1, an
-    interruption in 130. With HYDRA_FULL_ERROR=1 a mistake keeps its traceback too.
+    A user's mistake ends in its message on standard error and exit code 2, a run that cannot go on (`RunError`) in its
+    message and 1, any other error in its traceback and 1, an interruption in 130. With HYDRA_FULL_ERROR=1, all errors
+    keep their tracebacks.
     """
 
     def decorate(task: Callable[[DictConfig], object]) -> Callable[[], None]:
@@ -81,7 +82,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
             except Exception as error:
                 code = tell(error, explain(error, config_name), config_name)
                 job_config = HydraConfig.get()
-                # The folder of a sweep's job stays: its log is where the sweep says that the reason is.
+                # The folder of a sweep's job stays, because the sweep refers to the log in it.
                 if code == REFUSED and not rank() and OmegaConf.is_missing(job_config.job, "num"):
                     remove_refused(Path(job_config.runtime.output_dir), STARTED)
                 sys.exit(code)
@@ -101,7 +102,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
 
         def main() -> None:
             end_with_sweep()
-            # Launchers whose processes start elsewhere load this module there.
+            # Launchers may start processes elsewhere, which have to find this module.
             paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
             os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(SOURCES), *filter(None, paths)]))
             if full_errors():
@@ -111,7 +112,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
                 return start(checked)
             except KeyboardInterrupt:
                 sys.exit(130)
-            except BrokenPipeError:  # who read the output has seen enough, such as `| head`
+            except BrokenPipeError:  # the reader of the output, such as `| head`, has stopped reading
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(128 + signal.SIGPIPE)
             except ExplainedError as error:  # a job of a sweep has said what was wrong

@@ -1,4 +1,4 @@
-"""Evaluates a run and draws its attention maps into its folder, each by its own command, for the page of the run."""
+"""Evaluates a run and draws its attention maps for its page, each by its own command, into the run's folder."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def evaluate_run(run: SingleRun) -> None:
 
     Raises:
         SettingError: the run has no checkpoint yet.
-        RunError: the evaluation failed, which has said why.
+        RunError: the evaluation failed; its own output says why.
     """
     if run.checkpoint is None:
         raise SettingError(f"evaluate=true needs a checkpoint, and run={run.folder} has none yet; leave it out.")

@@ -46,7 +46,7 @@ def help_text(command: str, summary: str, words: Sequence[str] = ()) -> str:
 
 
 def command_groups(command: str, found: Description) -> dict[str, str]:
-    """Return what each group that the command reads is for, by the group's name, in the order of its configuration."""
+    """Return what each group that the command uses is for, by the group's name, in the order of `--help`."""
     own = read_config(CONFIG_DIR / f"{command}.yaml").groups
     purposes = {group: text for part in found.parts for group, text in part.file.groups.items() if text}
     purposes = read_config(CONFIG_DIR / "train.yaml").groups | purposes
@@ -58,7 +58,7 @@ def command_groups(command: str, found: Description) -> dict[str, str]:
 
 
 def option_comment(group: str, option: str) -> str:
-    """Return what an option's file says of itself: its first sentence, or else the comment of its first setting."""
+    """Return the comment at the head of an option's file, or else the first comment on a setting in it."""
     path = config_path(f"{group}/{option}")
     if path is None:
         return ""
@@ -106,7 +106,7 @@ def _is_fixed(key: str) -> bool:
 
 
 def _wrapped(label: str, text: str, column: int, width: int) -> str:
-    """Return a label, and from a column on its text, below the label if that is too long."""
+    """Return a label followed by its text, whose lines begin at `column` except beside a label that is too long."""
     if not text:
         return label
     first = f"{label:<{column}}" if len(label) < column else f"{label}  "

@@ -21,7 +21,7 @@ from cli.extras import explain_missing
 from cli.places import CONFIG_DIR, group_options, is_group, list_groups, optional_groups
 from cli.safe_names import UnsafeNameError
 
-# Where parts of the library stand in the configuration, if not under their own names.
+# Where the configuration holds parts of the library that do not stand under their own names.
 LIBRARY_PLACES = {"attention": "model.attention"}
 
 # Errors of the operating system that say something about a place and not about this program.
@@ -38,7 +38,7 @@ _PLACE = {
 
 def explain(error: BaseException, config_name: str) -> str | None:
     """Return the sentences for an error that the user can mend, and None for any other."""
-    library = sys.modules.get("soft.errors")  # where it has not been loaded, the error is not the library's
+    library = sys.modules.get("soft.errors")  # if it has not been loaded, the error is not from the library
     chain = list(_chain(error))
     for cause in chain:  # Hydra wraps what a constructor raises
         if library and isinstance(cause, (library.SettingError, library.RunError)):
@@ -62,7 +62,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _explain_place(error: BaseException) -> str | None:
-    """Say what is wrong with the file or folder of an operating system's error; None for other errors."""
+    """Return what is wrong with the file or folder that an OSError names; None for other errors."""
     if not isinstance(error, OSError) or error.errno not in _PLACE:
         return None
     try:
@@ -73,7 +73,7 @@ def _explain_place(error: BaseException) -> str | None:
         return None
     path = Path(os.fsdecode(error.filename))
     if error.errno == errno.ENOENT and path.parent.is_dir() and os.access(path.parent, os.W_OK):
-        return None  # a file that this program expected
+        return None  # a missing file that this program expected is no mistake of the user's
     return (
         f"{path} cannot be used: {_PLACE[error.errno]}. Change from {here} to a folder that can be written to, or "
         "choose the folder of the run with hydra.run.dir=... (hydra.sweep.dir=... of a sweep)."
@@ -81,7 +81,7 @@ def _explain_place(error: BaseException) -> str | None:
 
 
 def _explain_constructor(error: InstantiationException) -> str | None:
-    """Lead what a class refused back to the settings that were typed for it; None if none were."""
+    """Return which typed settings a class refused, and why; None if no settings were typed for it."""
     place = re.search(r"full_key: (\S+)", str(error))
     words = [word.lstrip("+") for word in sys.argv[1:]]
     group = place[1].partition(".")[0] if place else None
@@ -95,7 +95,7 @@ def _explain_constructor(error: InstantiationException) -> str | None:
 
 
 def _explain_overrides(config_name: str) -> str | None:
-    """Say what is wrong with the first override that names no group, option or key, and which exist near it."""
+    """Return what is wrong with the first override whose group, option or key is unknown, with the nearest names."""
     words = [word for word in sys.argv[1:] if not word.startswith("-") and ("=" in word or word.startswith("~"))]
     folders = config_folders(words)
     known: list[str] | None = None
@@ -124,7 +124,7 @@ def _explain_group(word: str, override: Override, config_name: str, folders: Seq
     if override.is_delete():
         return None if key not in optional_groups(config_name) else f"{word} has nothing to leave out."
     options = group_options(key, folders)
-    for value in word.partition("=")[2].split(","):  # several in a sweep
+    for value in word.partition("=")[2].split(","):  # a sweep may choose several
         if value not in (*options, "null"):
             return f"{key}={value} is not known{_nearest(value, options)} {key} is one of {', '.join(options)}."
     if override.type == OverrideType.CHANGE and not _known_keys(config_name, [word], sys.argv[1:]):
@@ -134,7 +134,7 @@ def _explain_group(word: str, override: Override, config_name: str, folders: Seq
 
 
 def _known_keys(config_name: str, groups: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return the dotted keys of this command's configuration with the chosen groups; none if it does not compose."""
+    """Return the dotted keys of this command's configuration with the chosen groups; [] if it does not compose."""
     groups = [word for word in groups if "," not in word]
     groups += [word for word in words if word.startswith(f"{SEARCH_PATH}=")]
     GlobalHydra.instance().clear()

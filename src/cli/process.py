@@ -19,13 +19,15 @@ def prepare_process(openmp_spin: int | str | None, gc_threshold: int) -> None:
     Spinning for microseconds mends that, and costs a third of the speed where nothing else runs.
 
     Args:
-        openmp_spin: the turns of a waiting thread (GOMP_SPINCOUNT); `auto` takes 2000 if other programs are at work and
-            leaves OpenMP's own value otherwise, as null does. A variable that is set already stays as it is.
-        gc_threshold: new objects after which Python looks for garbage. The libraries make hundreds of thousands while
-            they load; with Python's own 700, looking takes a seventh of a command's start.
+        openmp_spin: number of turns that a waiting thread spins (GOMP_SPINCOUNT). `auto` takes 2000 if other programs
+            are at work, and otherwise leaves OpenMP's own value, as None does. If GOMP_SPINCOUNT is set already, it
+            stays as it is.
+        gc_threshold: number of new objects after which Python looks for garbage. The libraries make hundreds of
+            thousands while they load. With 700, Python's default up to 3.12, looking takes a seventh of a command's
+            start.
 
     Raises:
-        ConfigError: a value that is none of these.
+        ConfigError: a value is none of these.
     """
     if openmp_spin not in ("auto", None) and not _is_count(openmp_spin):
         raise ConfigError(f"process.openmp_spin={openmp_spin} has to be auto, null or a whole number of at least 0.")

@@ -1,6 +1,6 @@
 """Finds out the rank of this process in its run, and does what a command needs because of it.
 
-A run that no launcher started loads no heavy library for this.
+Where no launcher started the process, this loads no heavy library.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import time
 
 from cli.safe_names import inside
 
-# Variables that a launcher sets: torchrun and Lightning the first, srun the second.
+# Variables that launchers set: torchrun and Lightning set the first, srun sets the second.
 _LAUNCHED = ("LOCAL_RANK", "SLURM_STEP_ID")
 # Environment variable that tells a sweep's jobs the process id of the sweep.
 SWEEP = "SOFT_SWEEP"
@@ -45,8 +45,8 @@ def rank() -> int:
 def run_id() -> str:
     """Return the last part of the path of a run's folder: the same on all ranks, and after a launcher's restart.
 
-    Where the launcher gives no id, it is made of the time and a random part, so that runs which start in the same
-    second get different folders.
+    Where no launcher gives an id, it is made of the time and a random part, so that runs which start in the same second
+    get different folders.
     """
     launch = this_launch()
     if launch and launch.run_id:
@@ -67,7 +67,7 @@ def log_name(name: str) -> str:
 def end_with_launcher() -> None:
     """Make this rank end when the process that started it ends."""
     launch = this_launch()
-    if launch and launch.by != "SLURM":  # which sees to that itself
+    if launch and launch.by != "SLURM":  # SLURM ends its tasks itself
         from soft.hardware.launcher import end_with_parent
 
         end_with_parent()

@@ -1,7 +1,8 @@
 """What a checkpoint and its run's folder record: the data, as objects, and the command.
 
-The configuration can name only the classes that conf/data and conf/augment name, and give them arguments.
-`hydra.utils.instantiate` would call whatever `_target_` says and read the environment for `${oc.env:...}`.
+A recorded configuration can only name classes that conf/base, conf/data or conf/augment name, and give them arguments.
+`hydra.utils.instantiate` is not used for it, because that would call whatever `_target_` says, and would read the
+environment for `${oc.env:...}`.
 """
 
 import functools
@@ -56,15 +57,16 @@ def _targets() -> frozenset[str]:
 def recorded_data(
     recorded: Mapping[str, object], changes: Mapping[str, object], source: str, env: Mapping[str, str] = os.environ
 ) -> dict[str, object]:
-    """Return the settings of the data that a checkpoint was trained on, with what was typed in their place.
+    """Return the settings of a checkpoint's training data, with typed settings in place of recorded ones.
 
     Args:
         recorded: the settings in the checkpoint, in plain containers.
         changes: settings that were typed; None stands for those that were not.
         source: the checkpoint, for messages.
+        env: the environment, whose IMAGENET_ROOT replaces a recorded folder of ImageNet that does not exist.
 
     Raises:
-        ConfigError: the data comes from the network. A file does not decide what this machine contacts.
+        ConfigError: the recorded data comes from the network. A file does not decide what this machine contacts.
     """
     typed = {key: value for key, value in changes.items() if value is not None}
     data, root = {**recorded, **typed}, str(recorded.get("root") or "")
@@ -92,12 +94,12 @@ def recorded_data(
 def evaluated_recipe(
     recorded: Mapping[str, object] | None, given: Mapping[str, object], chosen: Collection[str] = ()
 ) -> dict[str, object]:
-    """Return the recipe in a checkpoint with the settings of its evaluation in their place, without secrets.
+    """Return a checkpoint's recipe, with the settings of an evaluation in place of recorded ones, and without secrets.
 
     Args:
         recorded: the recipe, in plain containers; None for a file that has none.
         given: the evaluation's settings; None stands for those that were not typed.
-        chosen: the groups, of model and data, that were chosen anew as a whole.
+        chosen: which of the groups `model` and `data` were chosen anew as a whole.
     """
     recipe = dict(recorded or {})
     for group in ("model", "data"):

@@ -1,4 +1,4 @@
-"""Settles which folder a command runs in, where a run has one already, before Hydra makes a new one."""
+"""Finds the folder of a run that a command goes on with, before Hydra makes a new one."""
 
 import os
 import shutil
@@ -18,10 +18,10 @@ from cli.secrets import masked
 
 
 def find_folder(config_name: str) -> None:
-    """Add `hydra.run.dir=...` to the command line where `resume` names a run, or means one (`auto`).
+    """Add `hydra.run.dir=...` to the command line if the command goes on with a run.
 
-    Nothing is added where a folder is named already: jobs of a sweep have theirs, and `resume=auto` then goes on with
-    what is in it.
+    It does so if `resume` names a run, if `resume=auto` finds one, or if SLURM has queued the job again. Nothing is
+    added if a folder is named already, as for the jobs of a sweep; `resume=auto` then goes on with what is in it.
     """
     args = parse(sys.argv[1:])
     named = any(word.startswith(("hydra.run.dir=", "output_dir=")) for word in args.overrides)
@@ -34,14 +34,14 @@ def find_folder(config_name: str) -> None:
         folder, words = _folder_of(cfg, resume), []
         if folder is None and (words := _former_start(cfg, args.overrides)):
             folder = _folder_of(compose(args.config_name or config_name, [*args.overrides, *words]), resume)
-    except (HydraException, OmegaConfBaseException):  # Hydra meets the same error and says it
+    except (HydraException, OmegaConfBaseException):  # Hydra will meet the same error and report it
         return
     if folder is not None:
         sys.argv += [*words, f"hydra.run.dir={quote(folder)}"]
 
 
 def _former_start(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """Return the words for the start that soft_pico had by default before, with which an older run goes on."""
+    """Return the words for soft_pico's former default start of the landmarks, with which an older run goes on."""
     if (cfg.get("model") or {}).get("name") != "soft_pico" or "global_scale" not in cfg.model.attention:
         return []
     typed = {word.partition("=")[0] for word in overrides}
@@ -83,7 +83,7 @@ def _folders(name: str) -> Iterator[Path]:
 def remove_refused(folder: Path, since: float) -> None:
     """Remove the folder of a command that was refused, with the empty folders around it.
 
-    It stays if it holds anything older than this process, or anything but what a command writes when it starts.
+    The folder stays if it holds anything older than this process, or anything that no command writes at its start.
 
     Args:
         since: when this process started, in seconds since the epoch.

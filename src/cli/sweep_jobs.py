@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from cli.command_line import typed_search_path
 from cli.ranks import this_launch
 
-# Signals that end a job cleanly, and what the job gets for each. submitit sends USR2 where SLURM itself sends USR1.
+# Signals that end a job cleanly, and the signal that the job gets for each. submitit sends USR2 instead of USR1.
 _PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGUSR1: signal.SIGUSR1, signal.SIGUSR2: signal.SIGUSR1}
 
 
@@ -45,11 +45,14 @@ def run_tree(
         command: the program and its arguments.
         without: names of environment variables that the program does not get.
         failed: file that tells the ranks of one run, each started by a call like this one, that a rank has failed. The
-            other ranks may wait for it in vain, so they get ten seconds to end by themselves.
+            other ranks may wait for that rank in vain, so they get ten seconds to end by themselves.
         env: further environment variables for the program.
-        running: set that holds the process while it runs. A caller that runs several processes at a time passes signals
-            on to all of them with it.
+        running: set that holds the process while it runs. A caller that runs several processes at a time uses the set
+            to pass signals on to all of them.
         streams: `stdout` and `stderr` of the program; by default those of this process.
+
+    Raises:
+        SystemExit: this process got SIGTERM.
     """
     environment = {key: value for key, value in os.environ.items() if key not in without} | dict(env or {})
     process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
@@ -108,7 +111,10 @@ def pass_on_signals(running: set[subprocess.Popen]) -> Iterator[set[int]]:
 
 
 def objective(folder: Path) -> float | None:
-    """Return what a sweep compares: the best value of a run's monitored metric, or an evaluation's top-1 in percent."""
+    """Return what a sweep compares: the best value of a run's monitored metric, or an evaluation's top-1 in percent.
+
+    None stands for a folder that holds neither.
+    """
     if (folder / "result.json").is_file():
         from soft.runs.result import best_value, read_result
 
@@ -130,7 +136,12 @@ def describe_objective(folder: Path) -> str:
 
 
 def run_sweep_job(script: str) -> float | None:
-    """Run the job that a launcher has set up in this process, in a process tree of its own; return its objective."""
+    """Run the job that a launcher has set up in this process, in a process tree of its own; return its objective.
+
+    Raises:
+        ExplainedError: the job failed.
+        SettingError: torchrun started several processes.
+    """
     refuse_ranks(by="torchrun")
     config, env = HydraConfig.get(), os.environ
     folder, failed = Path(config.runtime.output_dir), None

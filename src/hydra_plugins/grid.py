@@ -73,6 +73,9 @@ def expand(grids: Sequence[Mapping[str, object]], typed: list[str], parser: Over
 
     A typed setting holds in every grid, with one exception: several typed values of a setting that only some grids
     vary replace its values in those grids, and do not reach the others.
+
+    Raises:
+        ConfigError: several studies or scales are typed.
     """
     overrides = parser.parse_overrides(typed)
     for override in overrides:

@@ -1,4 +1,4 @@
-"""Composes the jobs of a sweep whose points have different settings."""
+"""Composes the jobs of a sweep, some of which may lack a setting that is typed for all."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,7 +16,7 @@ class JobSettings:
     as `model/attention=softmax`, has no such setting.
 
     Attributes:
-        left_out: for each word that was left out, the options without its setting.
+        left_out: for each word that was left out, the options that lack its setting, such as model/attention=softmax.
     """
 
     def __init__(self, context: HydraContext, config: DictConfig):
@@ -31,7 +31,7 @@ class JobSettings:
         """Return a job's configuration, and its overrides without those that are left out.
 
         Raises:
-            HydraException: the job does not compose for another reason.
+            HydraException: the job does not compose, and not because an option lacks a typed setting.
         """
         words = list(overrides)
         while True:
@@ -61,7 +61,7 @@ class JobSettings:
 
 
 def _without_setting(error: Exception, words: Iterable[str]) -> tuple[str | None, str]:
-    """Return the word whose setting is not there, and the chosen option of its group; None if that is not the error."""
+    """Return the word whose setting does not exist, and the option that lacks it; (None, "") for any other error."""
     cause = error.__cause__
     key = cause.full_key if isinstance(cause, OmegaConfBaseException) else None
     values = {word.partition("=")[0]: word for word in words}

@@ -31,7 +31,7 @@ def run_missing(
 
     Args:
         launcher: what runs the jobs.
-        context: Hydra's, to load the configuration of each job.
+        context: Hydra's context, which loads the configuration of each job.
         config: the sweep's configuration.
         jobs: the overrides of each job.
     """
@@ -115,7 +115,11 @@ def lock_sweep(config: DictConfig) -> Iterator[Path]:
 
 
 def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
-    """Write the sweep's report or its table of evaluations; list the runs that failed, and raise the first error."""
+    """Write the sweep's report or its table of evaluations, and list the runs that failed.
+
+    Raises:
+        Exception: the error of the first run that failed.
+    """
     evaluated = [Path(result.working_dir) for result in results if result.status == JobStatus.COMPLETED]
     evaluated = [folder for folder in evaluated if (folder / "evaluation.json").is_file()]
     if evaluated:

@@ -96,10 +96,10 @@ class OptunaSearch(Sweeper):
         return results
 
     def _open_study(self, sweep: Path, space: Mapping[str, Any], held: list[str]) -> Any:
-        """Open the study in its storage; a new study tries the settings' own values first.
+        """Return the study in its storage; a new study tries the configuration's own values first.
 
         Raises:
-            ConfigError: the storage holds a study of other settings.
+            ConfigError: the storage holds a study of other settings, or with other fixed values.
         """
         import optuna
 
@@ -122,7 +122,7 @@ class OptunaSearch(Sweeper):
             study.set_user_attr("question", question)
             study.enqueue_trial({key: OmegaConf.select(self.config, key) for key in space})
             return study
-        study.sampler.reseed_rng()  # with the same seed it would draw choices that have been tried
+        study.sampler.reseed_rng()  # with its first seed, the sampler would draw the same choices again
         done = sum(trial.state.is_finished() for trial in study.trials)
         print(f"{done} of {self.trials} trials are done already, in {sweep}", flush=True)
         return study
@@ -191,7 +191,7 @@ def _asked(study: Any) -> int:
 
 
 def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:
-    """Return the unfinished trials of an earlier start that was killed; nobody else runs trials in this folder.
+    """Return the unfinished trials of an earlier start that was killed; the folder's lock keeps other searches out.
 
     A trial that was killed before all its settings were chosen cannot be run, and is told to the study as failed.
     """
@@ -199,7 +199,7 @@ def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:
 
     trials = [Trial(study, trial._trial_id) for trial in study.get_trials(states=[TrialState.RUNNING])]
     for trial in trials:
-        if set(trial.params) != set(space):  # killed while its settings were chosen
+        if set(trial.params) != set(space):  # the search was killed while it chose the settings
             study.tell(trial, state=TrialState.FAIL)
     return [trial for trial in trials if set(trial.params) == set(space)]
 

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.sweep_folder import SweepFolder
 
-_SAME = ("commit", "torch", "device")  # conditions under which a run of another study counts as ours
-_LEFT = (".lock", "evaluations")  # files of a run's folder that are not taken over
+_SAME = ("commit", "torch", "device")  # conditions that a run of another study has to share with this process
+_LEFT = (".lock", "evaluations")  # what stays behind in the other run's folder
 
 
 class OtherStudies:
@@ -22,7 +22,7 @@ class OtherStudies:
 
     Args:
         sweep: the study's folder.
-        config: the study's configuration; other sweeps take nothing over.
+        config: the study's configuration; a sweep that is no study takes nothing over.
         varied: keys of the settings that the study varies.
     """
 
@@ -62,12 +62,12 @@ class OtherStudies:
 
 
 def take_over(run: Path, folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
-    """Copy a finished run to `folder` as a run of this study; large files get a second name and take no room.
+    """Copy a finished run to `folder` as a run of this study; files become hard links where the disk has them.
 
     Args:
         run: the other study's run.
-        config: the resolved configuration of the job whose place it takes.
-        overrides: of that job.
+        config: the configuration of the job whose place the run takes.
+        overrides: the overrides of that job.
     """
     from soft.writing import replace_text
 

@@ -1,6 +1,6 @@
 """Hydra launcher `processes`: every job of a sweep runs in a process tree of its own.
 
-Jobs in one process would share what PyTorch, Lightning and W&B keep there: distributed training in a later job would
+Jobs in one process would share the state of PyTorch, Lightning and W&B: distributed training in a later job would
 take over the first job's world size, and W&B would log into the first job's run. Here each job is the command that a
 user would type for it, in its own folder, and a job that fails does not end the others.
 """
@@ -46,7 +46,7 @@ class ProcessLauncherConf:
     """Settings of hydra/launcher=processes."""
 
     _target_: str = "hydra_plugins.processes.ProcessLauncher"
-    jobs: Any = 1  # number of jobs side by side, which share the cores; auto: one for each core, with one thread
+    jobs: Any = 1  # number of jobs side by side, which share the cores; auto: one job for each core, with one thread
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessLauncherConf, provider="soft")
@@ -65,7 +65,7 @@ class Job:
         """Return what Hydra has to know about this job when it has ended with exit code `code`."""
         result = JobReturn(list(filter_overrides(self.overrides)), self.config, working_dir=str(self.folder))
         result.status = JobStatus.FAILED if code else JobStatus.COMPLETED
-        result.return_value = ExplainedError() if code else objective(self.folder)  # the job has told its error
+        result.return_value = ExplainedError() if code else objective(self.folder)  # the job has reported its error
         return result
 
 

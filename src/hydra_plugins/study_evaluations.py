@@ -19,7 +19,7 @@ def asked_evaluations(config: DictConfig) -> Mapping[str, list[object]]:
     """Return the settings of src/evaluate.py, and their values, with which a study evaluates its runs; empty for none.
 
     Raises:
-        ConfigError: the entry has another form, or names what is no setting of src/evaluate.py.
+        ConfigError: `study.evaluate` has another form, or names something that is no setting of src/evaluate.py.
     """
     asked = OmegaConf.to_container(config.get("study") or OmegaConf.create(), resolve=True).get("evaluate") or {}
     if not isinstance(asked, Mapping) or not all(isinstance(values, list) and values for values in asked.values()):
@@ -34,13 +34,14 @@ def asked_evaluations(config: DictConfig) -> Mapping[str, list[object]]:
 
 
 def evaluate_runs(sweep: Path, config: DictConfig, asked: Mapping[str, list[object]]) -> None:
-    """Evaluate the finished runs in `sweep` with all settings that the study asks for, where that has not been done.
+    """Evaluate the finished runs in `sweep` that have not been evaluated with all settings that the study asks for.
 
     The evaluations of a run are a sweep of src/evaluate.py in the folder `evaluations` of the run. They run on this
-    machine, side by side like the study's own jobs.
+    machine, as many side by side as the study's own jobs.
 
     Args:
-        config: of the sweep, whose multirun.yaml says the same.
+        sweep: the sweep's folder.
+        config: the sweep's configuration, which its multirun.yaml holds too.
         asked: see `asked_evaluations`.
     """
     if not asked or not any(sweep.rglob("result.json")):
@@ -58,7 +59,7 @@ def evaluate_runs(sweep: Path, config: DictConfig, asked: Mapping[str, list[obje
         words = [f"{key}={','.join(map(str, values))}" for key, values in asked.items()]
         print(f"evaluation of run {run.name} ({number} of {len(missing)}): {' '.join(words)}", flush=True)
         folder = run / FOLDER
-        shutil.rmtree(folder, ignore_errors=True)  # what an earlier start has left is not whole
+        shutil.rmtree(folder, ignore_errors=True)  # evaluations of an earlier start that was interrupted
         folder.mkdir()
         command = [
             *(sys.executable, str(SOURCES / "evaluate.py"), "-m", f"checkpoint={quote(checkpoint)}", *words),

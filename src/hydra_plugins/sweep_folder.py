@@ -1,4 +1,4 @@
-"""The folder of a sweep: which jobs are finished in it, and the folders of the others."""
+"""The folder of a sweep: which of its jobs are finished, and in which folders the others run."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class SweepFolder:
         return identity(recipe, self.varied), mark is None or is_older(mark), file.parent
 
     def find(self, job: Mapping[str, object]) -> Path | None:
-        """Return the folder of the run that belongs to a job, a finished run if there is one; None without a run."""
+        """Return the folder of a run that belongs to a job, of a finished one if there is any; None without a run."""
         from soft.runs.identity import same_run
 
         return next((folder for theirs, older, folder in self._runs if same_run(job, theirs, older)), None)

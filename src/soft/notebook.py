@@ -33,7 +33,7 @@ class Fitted:
     Attributes:
         metrics: the last value of every metric, top-k in percent.
         checkpoint: the best checkpoint, for `soft.load_model`; None if nothing was trained.
-        seconds: how long it took.
+        seconds: how long the call took.
         trainer: Lightning's Trainer, with the module that was trained.
     """
 
@@ -70,8 +70,8 @@ def fit(
 ) -> Fitted:
     """Train a model, and write metrics.csv and checkpoints into `folder`.
 
-    Called again with the same arguments it goes on where it was stopped; a training of other settings needs another
-    folder.
+    A call with the same arguments as before goes on where the training was stopped; a training with other settings
+    needs another folder.
 
     Args:
         model: a SOFT model, or any classifier (B, 3, H, W) -> (B, num_classes) with an attribute `num_classes`.
@@ -83,12 +83,15 @@ def fit(
         augment: mixup, cutmix and label smoothing; None takes the data's.
         ema_decay: decay of the weights' moving average per step, 0 for none.
         seed: fixes everything random in training.
-        resume: `auto` goes on with what is in `folder`; a path goes on from that run or checkpoint; None refuses both.
-        monitor: the metric whose best value is kept as best.ckpt.
-        max_batch_per_device: images in one forward pass; more are accumulated.
-        callbacks: further ones than those for checkpoints and progress.
-        more_loggers: makes further loggers than metrics.csv, from the folder's path.
-        settings: what else tells this training from others, for its recipe and the recognition of `resume`.
+        resume: `auto` goes on with the training in `folder`, if there is one; a path goes on from that run or
+            checkpoint; None begins anew and refuses a folder that holds a training.
+        monitor: the metric at whose best value best.ckpt is written.
+        accelerator, devices, precision: see `soft.launch.hardware.choose_hardware`.
+        max_batch_per_device: images in one forward pass; a larger share of the batch is accumulated over several.
+        callbacks: callbacks beside those for checkpoints and progress.
+        more_loggers: makes the loggers beside metrics.csv, given the folder's path.
+        settings: further entries of the recipe, by which `resume` recognises a training; they replace entries of the
+            same name.
         checkpoint_every: optimiser steps between two checkpoints within an epoch; None for one every ten minutes.
         trainer_options: further arguments of Lightning's Trainer.
         options: further arguments of `ImageClassifier`.
@@ -166,7 +169,8 @@ def evaluate(
 
     Args:
         model: a classifier (B, 3, H, W) -> (B, num_classes) with an attribute `num_classes`.
-        data: an `ImageDataModule`, prepared as the model expects its images, or a `TaskDataModule`.
+        data: an `ImageDataModule` with the preprocessing that the model was trained with, or a `TaskDataModule`.
+        accelerator, devices, precision: see `soft.launch.hardware.choose_hardware`.
     """
     quiet_libraries()
     check_inputs(model, data)

@@ -42,7 +42,8 @@ class Answers:
         """Return the expected calibration error in percent (ECE).
 
         It is the mean difference between the probability of the most probable class and how often that class is right,
-        over BINS equal intervals of the probability, weighted by their images. It is NaN where a probability is.
+        over BINS equal intervals of the probability, weighted by their images. It is NaN if there are no images or if
+        a probability is not finite.
         """
         if not (len(self) and np.isfinite(self.probabilities).all()):
             return float("nan")

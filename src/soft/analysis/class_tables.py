@@ -50,7 +50,7 @@ class Confusion:
         rows: names of the images' classes.
         columns: names of the answers: first those of `rows` in the same order, then other classes that were answered.
         counts: (len(rows), len(columns)).
-        images: (len(rows),), the images of each class, those with an answer that is not among `columns` too.
+        images: (len(rows),), the images of each class, including those whose answer is not among `columns`.
     """
 
     rows: list[str]

@@ -27,7 +27,7 @@ def write_details(
     - predictions.csv: for each image its file (or its place in the data set), its class `label`, the answer `class`,
       and the probabilities of both.
     - per_class.csv: for each class its images, those recognised, `top1` in percent, the answers with it, their
-      `precision` in percent, and the class that it was taken for most often.
+      `precision` in percent, the class that it was taken for most often, and how often.
     - confusion.csv, confusion.png: numbers of images, a row for each class and a column for each answer.
     - mistakes.png: the SHOWN_MISTAKES wrong answers of the highest probability, where the data are pictures.
 

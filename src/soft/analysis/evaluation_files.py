@@ -34,7 +34,10 @@ def read_numbers(folder: Path) -> dict[str, object]:
 
 
 def read_rows(folder: Path, name: str) -> list[dict[str, str | int | float | None]]:
-    """Return the rows of PREDICTIONS or PER_CLASS, with numbers where they have some; empty if it was not written."""
+    """Return the rows of PREDICTIONS or PER_CLASS; empty if the file was not written.
+
+    A column of numbers holds int or float, and None where the file has an empty cell.
+    """
     path = folder / name
     if not path.is_file():
         return []

@@ -20,7 +20,7 @@ class LandmarkSampler(nn.Module):
         head_dim: width d of a head.
         grid: height and width in tokens that the sampler is sized for. On another grid the windows stay as they are (as
             in the released code), which changes the number of landmarks for `conv` and `avgpool`; with the attribute
-            `dynamic` set, queries are first averaged onto `grid`, which keeps it.
+            `dynamic` set, queries are first averaged onto `grid`, which keeps the number.
         num_landmarks: m, a square number with √m no larger than either side of the grid. On a sequence, which is a grid
             of one row, any number up to its length.
         sampling: `conv` (a convolution d→d shared by the heads, as published), `avgpool` (the mean of the same
@@ -77,7 +77,7 @@ class LandmarkSampler(nn.Module):
         if self.sampling == "first":
             return self.activate(scale * q[:, :, : self.num_landmarks])
         if self.positions is not None:
-            # In proportion to the tokens, so that positions spread over a grid of another size too.
+            # Positions grow with the number of tokens, so that they spread over a grid of another size too.
             return self.activate(scale * q[:, :, self.positions * n // self.tokens])
         if self.resizes(grid):
             q, grid = F.adaptive_avg_pool2d(_images(q, grid), self.grid).flatten(2).mT.reshape(b, h, -1, d), self.grid
@@ -176,9 +176,9 @@ def landmark_side(num_landmarks: int, grid: tuple[int, int]) -> int:
 def alive_gain(head_dim: int) -> float:
     """Return 2/√d, the gain with which the kernel has about its largest gradient at the start, for heads of width d.
 
-    LayerNorm and GELU make landmarks of length ‖Q̃‖² = d·E[GELU(γz)²] ≈ d·γ²/4 for a small gain γ and normal z, whatever
-    the tokens, N and m are. Queries start much shorter. So r = ‖q − Q̃‖ is about γ·√d/2, and the gradient of the kernel,
-    r·exp(−r²/2), is largest at r = 1. There the kernel is exp(−½) = 0.61; at the published gain of 1 and d = 32 it is
-    0.001, and its gradient 0.7 % of this. The derivation is our own and not the paper's.
+    LayerNorm and GELU give landmarks the squared length ‖Q̃‖² = d·E[GELU(γz)²] ≈ d·γ²/4, for a small gain γ and normal
+    z, whatever the tokens, N and m are. Queries start much shorter. So r = ‖q − Q̃‖ is about γ·√d/2, and the gradient
+    of the kernel, r·exp(−r²/2), is largest at r = 1. There the kernel is exp(−½) = 0.61; at the published gain of 1 and
+    d = 32 it is 0.001, and its gradient 0.7 % of the largest. The derivation is our own and not the paper's.
     """
     return 2 / math.sqrt(head_dim)

@@ -41,7 +41,10 @@ def convolve(v: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def convolve_tokens(tokens: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the same with the tokens first, (B, N, h, d) -> (B, N, h, d), as a new tensor; all in one type."""
+    """Return the convolution of V as `convolve` does, with the tokens first: (B, N, h, d) -> (B, N, h, d).
+
+    The result is a new tensor. Tokens and filters have the same type.
+    """
     b, _, h, d = tokens.shape
     filters = filters.repeat_interleave(d, 0)
     # Tokens are the rows of a channels-last image, so the convolution over all h·d channels needs no copy of them.

@@ -68,7 +68,7 @@ class NystromAttention(MultiHeadAttention):
         """Return the global term, S(Q, K̃)·S(Q̃, K̃)⁺·S(Q̃, K)·V: (B, h, N, d) -> (B, h, N, d)."""
         q_means, k, k_means = self.segment_means(q), self.pad(k), self.segment_means(k)
         inverse = iterative_pinv(softmax_rows(q_means, k_means), self.pinv_iters, self.pinv_start)
-        # Each outer product is a softmax attention by itself, so that no N×m matrix is kept.
+        # The products with K and with Q are softmax attentions by themselves, so that no N×m matrix is kept.
         context = inverse @ F.scaled_dot_product_attention(q_means, k, self.pad(v))
         return F.scaled_dot_product_attention(q, k_means, context)
 
@@ -111,9 +111,9 @@ class NystromAttention(MultiHeadAttention):
 def iterative_pinv(a: Tensor, iters: int, start: str = "matrix") -> Tensor:
     """Return the pseudo-inverse of softmax matrices by `iters` steps Z ← ¼·Z·(13 − AZ·(15 − AZ·(7 − AZ))), (..., m, m).
 
-    This is Nyströmformer's equation 11, from Z = Aᵀ / (largest column sum); the rows of A sum to one. The error's order
-    is cubed at every step, but the small eigenvalues of nearly uniform matrices need more than six steps: the truncated
-    iterate is then what the model computes, and depends on the start.
+    This is Nyströmformer's equation 11, from Z = Aᵀ / (largest column sum); the rows of A sum to one. A small error
+    I − A·Z is cubed at every step, but the small eigenvalues of nearly uniform matrices need more than six steps: the
+    truncated iterate is then what the model computes, and it depends on the start.
 
     Args:
         a: (..., m, m), each row a softmax.

@@ -58,7 +58,7 @@ class PerformerAttention(MultiHeadAttention):
         x = x * x.shape[-1] ** -0.25
         exponent = x @ self.directions.to(x.dtype).t()
         largest = exponent.detach().amax(over, keepdim=True)
-        # The last term is the published one; it keeps every row's sum away from zero.
+        # The 1e-4 is that of the authors' code; it keeps every row's sum away from zero.
         return (exponent - 0.5 * x.square().sum(-1, keepdim=True) - largest).exp() + 1e-4
 
 

@@ -41,7 +41,7 @@ class SoftAttention(nn.Module):
             `soft.attention.landmarks.alive_gain`.
         global_scale: c, above 0; P·A⁺·(Pᵀ·V) is then multiplied by c/N. As a sum over N tokens it grows with N, which
             the local term does not; with c/N the two keep their proportion on every grid. `sum`, or None, for the sum
-            as published; `auto` for that with the published gain of 1, and else for 16.
+            as published; `auto` for the sum if the gain is the published 1, and for 16 otherwise.
         kernels: what computes the core: `torch`; `triton`, for NVIDIA GPUs of compute capability 8.0 or more, heads of
             at most 64 channels, 64 landmarks and the inverse `newton`; or `auto`, which is `triton` where it runs and
             agrees with `torch`. Exported, traced and scripted modules are always `torch`.
@@ -167,7 +167,7 @@ class SoftAttention(nn.Module):
     def branches(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the two terms of X for the input of `forward`: P·A⁺·(Pᵀ·V) and DWConv(V), (B, h, N, d) each.
 
-        Their sum is what the output map gets. They are computed here alone, in float32 or better, and `forward` keeps
+        Their sum is what the output map gets. They are computed for this call, in float32 or better; `forward` keeps
         neither.
         """
         with without_autocast(x.device.type), ieee_products():

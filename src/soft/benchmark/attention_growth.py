@@ -36,7 +36,8 @@ def measure_growth(
     Args:
         slope_from: tokens from which the slope is fitted; with fewer, costs that do not depend on N dominate.
         num_landmarks: m of the attentions that have landmarks, a square number.
-        longest: seconds; an attention stops at the size from which a forward and backward pass would take longer.
+        longest: seconds; an attention is measured at no larger size if its forward and backward pass there is
+            expected to take longer.
     """
     cores: dict[tuple[str, int], Core] = {}
     sizes: dict[str, list[int]] = {name: [] for name in (*names, SDPA)}

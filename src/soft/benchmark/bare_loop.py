@@ -15,9 +15,9 @@ class BareLoop(Callback):
     """Callback that times training steps with the framework and without, and writes the figures as JSON.
 
     The file holds the time at which the first training step began, and for each loop the seconds of a step in each
-    round. Both loops load their batches and end with the weights' moving average. The bare loop works on copies of the
-    model, optimiser, schedule and average, and neither logs nor calls anything. A figure spans `steps` whole steps,
-    from the end of one batch to the end of another. The run stops after the last round.
+    round. A step of either loop begins with loading its batch and ends with the weights' moving average. The bare loop
+    works on copies of the model, optimiser, schedule and average, and neither logs nor runs callbacks. A figure spans
+    `steps` whole steps, from the end of one batch to the end of another. The run stops after the last round.
 
     Args:
         output: path of the file.

@@ -21,7 +21,7 @@ class Core:
     """An attention core on random input of one size.
 
     Args:
-        attend: `attend(q, v, grid)` or `attend(q, k, v, grid)`, all but the grid (B, h, N, d); K is Q.
+        attend: function of arguments among `q`, `k`, `v` and `grid`, all but the grid (B, h, N, d); K is Q.
         parameters: parameters of the core; unused ones get no gradient.
         batch_size, num_heads: B and h; d is 32 as in every model.
         grid: height and width in tokens.

@@ -77,7 +77,10 @@ def our_batches(datamodule: ImageDataModule, device: torch.device) -> Batches:
 
 
 def timm_batches(datamodule: ImageDataModule, root: Path, device: torch.device) -> Batches:
-    """Yield the same from timm's loader, set up as in its training script: normalisation and erasing on the device."""
+    """Yield training batches of timm's loader without end.
+
+    It is set up as in timm's training script, with normalisation and erasing on the device.
+    """
     augment = datamodule.augment
     size = datamodule.img_size
     collate = None

@@ -29,7 +29,7 @@ def write_photos(folder: Path, images: int, size: tuple[int, int], quality: int)
 
 
 def photo(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Draw one such image of `size` (width, height); equal seeds give equal images."""
+    """Draw one image for `write_photos`, of `size` (width, height); equal seeds give equal images."""
     random = np.random.default_rng(seed)
     width, height = size
     vertical, horizontal = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]

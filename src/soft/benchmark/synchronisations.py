@@ -37,8 +37,8 @@ class Synchronisations:
     """Context that records where the host would wait if the tensors in it were on a device.
 
     All tensors count as the device's, except those that are made within the context without naming a device, and what
-    is computed from such tensors alone. The text "cpu" names the host, where libraries
-    write it; a `torch.device` names the device of the run, whatever it is here.
+    is computed from such tensors alone. The text "cpu", as libraries write it, names the host; a `torch.device` names
+    the device of the run, whatever it is here.
 
     Attributes:
         places: number of waits by place, "file.py:line function".
@@ -48,7 +48,7 @@ class Synchronisations:
         self.places: Counter[str] = Counter()
         self._modes = (_Calls(self), _Operators(self))
         self._in_call = False
-        # The values of a CPU's tensors may steer a program, because reading them waits for nothing.
+        # A CPU's values may steer the program, because reading them waits for nothing; a device's may not.
         self._as_on_device = patch.object(early_stop, "may_read", lambda tensor: False)
         self._on_host = WeakIdKeyDictionary()
 

@@ -20,7 +20,7 @@ class Sample(NamedTuple):
     """One image for a batch.
 
     Attributes:
-        pixels: uint8 (3, H, W); None if no image could be read.
+        pixels: uint8 (3, H, W); of a generated task int64 (fields, H, W); None if no image could be read.
         label: its class.
         erase_seed: seed for erasing a part of it; None to leave it whole.
         bad: what is wrong with the files that could not be read for it, by name.
@@ -35,10 +35,10 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a loader yields; `normalise_and_erase` makes of its images what a network takes.
+    """What a loader yields; `normalise_and_erase` turns its images into what a network takes.
 
     Attributes:
-        images: uint8 (B, 3, H, W).
+        images: uint8 (B, 3, H, W); of a generated task int64 (B, fields, H, W).
         labels: int64 (B,).
         erase_seeds: seeds for erasing a part of some images, by their index in the batch.
         bad: what is wrong with the files that could not be read, by name.
@@ -132,7 +132,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     """
     images = images.float()
     for channel, (centre, scale) in enumerate(zip(mean, std, strict=True)):
-        # Mean and deviation are plain numbers: tensors would have to be copied to the device, which waits for its work.
+        # Mean and deviation are plain numbers: to copy tensors to the device would wait for the work queued there.
         images[:, channel].sub_(255 * centre).div_(255 * scale)
     return images
 

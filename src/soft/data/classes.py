@@ -9,7 +9,8 @@ from timm.data import ImageNetInfo
 
 from soft.errors import SettingError, first_few
 
-# Some of ImageNet's 1,000 names differ from source to source, because two classes are called crane, for example.
+# Share of ImageNet's 1,000 English names that have to agree. Some differ from source to source, because two classes are
+# called crane, for example.
 ENOUGH_ALIKE = 0.95
 
 
@@ -59,7 +60,7 @@ class ClassMatch:
 
     Attributes:
         indices: the model's class for each class of the data set.
-        note: a sentence that a reader of the result has to know; empty where both have the same names in one order.
+        note: a sentence that a reader of the result has to know; empty where both have the same classes in one order.
         names: of the model's classes, in the order of its outputs; the data set's where the model has none.
     """
 
@@ -117,9 +118,9 @@ def are_numbers(names: Collection[str]) -> bool:
 
 
 def unnamed_order(dataset: str, data_names: Sequence[str]) -> list[str]:
-    """Return the classes in the order that a checkpoint of ours has which does not name them.
+    """Return the classes in the order of a checkpoint of ours that does not name them.
 
-    Such a checkpoint is older than `natural_order`: class folders were in alphabetical order, numbers too.
+    Such a checkpoint is older than `natural_order`: class folders were in alphabetical order then, even numbered ones.
 
     Args:
         dataset: what it was trained on, a name in `soft.data.datasets.BUILDERS`.
@@ -147,7 +148,7 @@ def check_order(trained: Sequence[str], data_names: Sequence[str]) -> None:
 
 
 def _assumed_names(num_classes: int, data_names: Sequence[str]) -> list[str] | None:
-    """Return ImageNet's for a model of 1,000 classes, if the data set has such."""
+    """Return ImageNet's classes for a model of 1,000 classes if all of the data set's are among them, else None."""
     wnids = imagenet_wnids()
     return wnids if num_classes == len(wnids) and set(_as_wnids(data_names)) <= set(wnids) else None
 

@@ -22,8 +22,8 @@ class ClassificationDataModule(LightningDataModule):
     The trainer must leave the samplers alone (`use_distributed_sampler=False`): they split the work themselves, so that
     a step trains on the same examples on any number of devices, and validation sees each example once.
 
-    A subclass fills in the attributes, at the latest in `setup`, gives the examples that loaders gather, and makes the
-    network's inputs of their batches in `on_after_batch_transfer`.
+    A subclass fills in the attributes, at the latest in `setup`, gives the examples that loaders gather, and turns the
+    loaders' batches into the network's inputs in `on_after_batch_transfer`.
 
     Args:
         dataset: name of the data set.
@@ -130,7 +130,7 @@ class ClassificationDataModule(LightningDataModule):
 
     @property
     def class_counts(self) -> list[int] | None:
-        """Return the training examples of each class; None where they are labelled only when they are made."""
+        """Return how many training examples each class has; None where they are labelled only when they are made."""
         labels = labels_of(self.sets.train)
         return None if labels is None else np.bincount(labels, minlength=self.num_classes).tolist()
 
@@ -151,7 +151,7 @@ class ClassificationDataModule(LightningDataModule):
 
     @property
     def per_device_batch(self) -> int:
-        """Return the examples that a device takes at a time: its share of the global batch in one accumulated batch."""
+        """Return how many examples a device takes at a time: its share of the global batch in one accumulated batch."""
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
         parts = self._num_replicas * accumulated
         share, rest = divmod(self.batch_size, parts)

@@ -1,8 +1,8 @@
 """The data sets by name.
 
-A builder takes the data set's own options and two that all have: `train`, which says whether the training images are
-read, and `split`, what is validated and evaluated on, None for the validation images. What is not given to
-`soft.data.datamodule.ImageDataModule` it takes from `soft.data.facts`.
+A builder takes the data set's own options and two that all have: `train` says whether the training images are read,
+and `split` names the images to validate and evaluate on, None for the validation images. What is not given to
+`soft.data.datamodule.ImageDataModule` is taken from `soft.data.facts`.
 """
 
 import inspect
@@ -30,13 +30,14 @@ BUILDERS: dict[str, Callable[..., ImageSets]] = {
     "fake": fake,
 }
 
-# Data sets that can be fetched; the others come with a package or must be put in place by hand.
+# Data sets that are downloaded into `root`. Of the others, hf has a cache of its own, COPIES copies shards, and the
+# rest come with a package, need no file or must be put in place by hand.
 DOWNLOADS: dict[str, Callable[[Path], None]] = {
     "fashion_mnist": download_fashion_mnist,
     "cifar10": download_cifar10,
 }
 
-# Data sets that may lie elsewhere; takes the data set's options.
+# Data sets that may lie elsewhere; each function copies one, given its options, `train` and `split`.
 COPIES: dict[str, Callable[..., None]] = {"imagenet_wds": copy_remote_shards}
 
 

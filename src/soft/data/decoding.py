@@ -17,8 +17,9 @@ from soft.data.bad_images import UnreadableImageError
 
 Box = tuple[int, int, int, int]
 
-# Resizing needs more pixels than it leaves, to filter out what is too fine. From 1.5 times as many the result differs
-# from the whole image's by two grey levels in the mean, as much as bilinear and bicubic resizing differ.
+# Resizing needs more pixels than it leaves, to filter out what is too fine. If a JPEG is decoded to 1.5 times as many
+# each way, the result differs from that of the whole image by two grey levels in the mean, as much as bilinear and
+# bicubic resizing differ.
 SPARE = 1.5
 
 
@@ -95,7 +96,7 @@ def _decode_jpeg(image: Image.Image, box: Box, target: tuple[int, int] | None) -
         min_width = math.ceil(SPARE * target[1] * width / (right - left))
     image.fp.seek(0)
     try:
-        # A factor between 1 and 2 would take longer than none.
+        # To decode at more than half the size would take longer than to decode at full size.
         pixels = simplejpeg.decode_jpeg(image.fp.read(), min_height=min_height, min_width=min_width, min_factor=2)
     except ValueError:
         return None

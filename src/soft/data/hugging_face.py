@@ -172,7 +172,7 @@ def _class_names(rows: dict[str, "datasets.Dataset"], column: str) -> list[str]:
 
 
 def _check_classes(sets: dict[str, HubImages], names: list[str], splits: dict[str, str]) -> list[str]:
-    """Return notes on classes without images; raise if some are validated and never trained."""
+    """Return notes on classes without images; raise if a class has validation images and no training images."""
     missing = {key: classes_without(images.labels, names) for key, images in sets.items()}
     untrained = [name for name in missing.get("train", []) if name not in missing["val"]]
     if untrained:

@@ -13,8 +13,8 @@ class ImageSets:
 
     Attributes:
         train: the images to train on; None where only an evaluation was asked for.
-        val: the images to validate or evaluate on. Of both, `images[index]` is (PIL image, label from 0). The image may
-            be one that `soft.data.decoding.open_image` has opened and nobody has decoded.
+        val: the images to validate or evaluate on. In both sets, `images[index]` is (PIL image, label from 0). The
+            image may be one that `soft.data.decoding.open_image` has opened and nobody has decoded.
         class_names: one name per label.
         notes: phrases about the data that belong in a run's summary.
     """

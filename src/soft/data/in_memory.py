@@ -161,7 +161,7 @@ def _is_validation(dataset: str, split: str | None, official: str | None = None)
     """Return whether a split is that of the validation images, and not of the training images.
 
     Args:
-        official: another name of the validation images, with which the data set was published.
+        official: another name of the validation images, which the publishers of the data set gave them.
     """
     names = {None: True, "val": True, "validation": True, "train": False} | ({official: True} if official else {})
     if split not in names:

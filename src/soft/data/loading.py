@@ -1,4 +1,4 @@
-"""The loaders of one process: how many helpers they have, and where the first one begins."""
+"""The loaders of one process: how many workers each has, and at which batch the first pass begins."""
 
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Sampler
@@ -7,8 +7,8 @@ from soft.data.batches import TransformedImages, collate
 from soft.data.workers import outlive_sigterm
 from soft.hardware.devices import cores_per_process
 
-MAX_WORKERS = 8  # per device; a GPU takes more images in a second than so many can prepare
-MAX_WORKERS_OF_GPU = 16
+MAX_WORKERS = 8  # per device
+MAX_WORKERS_OF_GPU = 16  # more, because a GPU takes more images in a second than 8 workers can prepare
 
 
 def create_loader(
@@ -17,7 +17,8 @@ def create_loader(
     """Return a loader of `soft.data.batches.Batch`.
 
     Args:
-        device_type: of the device that takes the batches; from pinned memory, a GPU does so while it computes.
+        device_type: of the device that takes the batches. For cuda they are put into pinned memory, from which a GPU
+            copies them while it computes.
     """
     # A worker process limits itself to one PyTorch thread, so the workers do not fight over the cores.
     return DataLoader(
@@ -33,7 +34,7 @@ def create_loader(
 
 
 def share_of_cores(devices: int, device_type: str = "cpu") -> int:
-    """Return the number of loader processes for one of so many devices of this machine."""
+    """Return the number of loader processes for each of `devices` devices of this machine."""
     return min(MAX_WORKERS_OF_GPU if device_type == "cuda" else MAX_WORKERS, cores_per_process(devices))
 
 

@@ -14,7 +14,7 @@ from soft.errors import SettingError, first_few
 
 
 class PictureFiles(Dataset):
-    """Image files; `files[index]` is (the image, upright, that nobody has decoded, `index`)."""
+    """Image files; `files[index]` is (PIL image as `open_upright` gives it, `index` in place of a label)."""
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = paths

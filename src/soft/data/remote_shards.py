@@ -1,7 +1,7 @@
 """Shards that lie elsewhere: found through fsspec, and copied to a local folder before training begins.
 
 Training reads images in an order of its own, so it would ask for every shard within the first steps. A copy is
-therefore complete before the first of them; afterwards a run needs no network.
+therefore complete before the first step; afterwards a run needs no network.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from soft.errors import SettingError
 from soft.writing import replace_text
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-LISTING = "copied.json"  # of the files in a folder that are whole
+LISTING = "copied.json"  # lists the files in its folder that are whole
 CONNECTIONS = 8
 ATTEMPTS = 3
-PAUSE = 2.0  # seconds between them
+PAUSE = 2.0  # seconds between two attempts
 
 
 def expand_ranges(pattern: str) -> list[str]:
@@ -57,8 +57,8 @@ def find_copy(url: str, patterns: list[str], cache: Path) -> Path | None:
 def copy_shards(url: str, patterns: list[str], optional: list[str], cache: Path) -> None:
     """Copy what `patterns` and `optional` name below `url`, unless it is there already.
 
-    Processes on a machine that need it at the same time wait for the one that copies. What a killed one had finished is
-    kept. A copy is never compared with its source again: delete the folder to fetch anew.
+    Processes on a machine that need the copy at the same time wait for the one that makes it. Files that a killed
+    process had finished are kept. A copy is never compared with its source again: delete the folder to fetch anew.
 
     Args:
         url: a folder as fsspec names it, such as s3://bucket/imagenet.
@@ -95,7 +95,7 @@ def without_secrets(url: str) -> str:
 
 
 def _first_line(error: Exception, url: str) -> str:
-    """Return the first line of a storage's message, in which it may have repeated the URL."""
+    """Return the first line of a storage's message, without the secrets of the URL, which it may repeat."""
     parts = urlsplit(url)
     line = (str(error).splitlines() or [type(error).__name__])[0].replace(url, without_secrets(url))
     for secret in filter(None, (parts.password, parts.query)):

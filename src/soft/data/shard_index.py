@@ -60,10 +60,10 @@ class ShardIndex:
 
 
 def index_shards(shards: list[Path], json_label: str, cache: Path) -> ShardIndex:
-    """Return the index of `shards`, from its file beside the first of them or in `cache`; it is made there if new.
+    """Return the index of `shards`, from its file beside the first of them or in `cache`.
 
-    It is made anew when a shard's name, size or modification time has changed. Processes that need it at the same time
-    wait for the one that makes it.
+    The index is made if there is no such file, or if a shard's name, size or modification time has changed since.
+    Processes that need it at the same time wait for the one that makes it.
 
     Args:
         json_label: the field of a sample's .json that holds its label, for samples without a .cls file.
@@ -88,7 +88,7 @@ def index_shards(shards: list[Path], json_label: str, cache: Path) -> ShardIndex
                     index = _read_shards(shards, json_label)
                     _save(file, index)
                 return index
-        except (OSError, NotImplementedError) as error:  # the second: no locks on this file system
+        except (OSError, NotImplementedError) as error:  # NotImplementedError: no locks on this file system
             reason = error
     raise SettingError(
         f"The index of the shards in {files[0].parent} can be written neither there nor in `data.cache`={cache}: "
@@ -170,7 +170,7 @@ def read_headers(shard: Path, json_label: str) -> tuple[list[tuple[str, int, int
                     texts[extension][key] = tar.extractfile(member).read()
                 else:
                     others.setdefault(key, member.name)
-            # tarfile takes a header that it cannot read for the end.
+            # tarfile takes a header that it cannot read for the end, where an empty block has to be.
             tar.fileobj.seek(tar.offset)
             end = tar.fileobj.read(tarfile.BLOCKSIZE)
     except (OSError, tarfile.TarError) as error:

@@ -15,7 +15,7 @@ def find_bad_images(images: Dataset | Sized, num_workers: int) -> Iterator[tuple
         images: `train` or `val` of `soft.data.image_sets.ImageSets`.
 
     Yields:
-        (number of images done, what is wrong with the bad ones among them by name).
+        for each batch (number of its images, what is wrong with the bad ones among them by name).
     """
     tiny = EvalTransform(img_size=8, crop_pct=1.0, interpolation="bilinear")
     readable = TransformedImages(images, tiny, seed=0)

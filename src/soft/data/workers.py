@@ -1,4 +1,4 @@
-"""Loader processes that die take a run with them; this says what happened to them.
+"""Says what happened to a loader process that died and took the run with it.
 
 PyTorch notices the death wherever the training process is at that moment, even in the middle of an optimiser step, and
 raises an error there. The weights are then not those of any step, so the run cannot simply go on.
@@ -35,8 +35,8 @@ OURS = re.compile(r"^(?:\w+\.)*SettingError: (.+)\Z", re.MULTILINE | re.DOTALL)
 def outlive_sigterm(worker: int) -> None:
     """Let a loader process serve the last step and checkpoint after SIGTERM to the whole process group.
 
-    This is a DataLoader's `worker_init_fn`. The training process ends its workers when it ends; a worker that it has
-    lost ends by itself LIFE seconds later.
+    This is a DataLoader's `worker_init_fn`. The training process ends its workers when it ends; a worker that it does
+    not end exits by itself LIFE seconds after the signal.
     """
 
     def leave_later(*_: object) -> None:
@@ -101,8 +101,8 @@ def describe(error: BaseException | None) -> str | None:
 def _belated(error: BaseException) -> BaseException | None:
     """Return what PyTorch says of a dead process, if `error` is only about the connection that broke as it died.
 
-    PyTorch learns of a death by SIGCHLD. On a busy machine it comes late, or where nobody hears it; the loader's own
-    processes, if `error` comes from one, are therefore asked as well.
+    PyTorch learns of a death by SIGCHLD. On a busy machine the signal may come late, or where the error that PyTorch
+    then raises is lost. If `error` comes from a loader, the loader's own processes are therefore asked as well.
     """
     if not isinstance(error, (ConnectionError, EOFError, FileNotFoundError)):
         return None

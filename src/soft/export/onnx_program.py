@@ -45,7 +45,7 @@ def export_onnx(
         SettingError: ONNX has no operator for a part of the model, or the difference is too large; nothing is written.
     """
     import onnxruntime
-    import onnxscript  # noqa: F401  torch.onnx needs it; where it is missing, this error names it
+    import onnxscript  # noqa: F401  torch.onnx needs it; where it is missing, the ImportError from here names it
 
     inverses = {module.inverse for module in model.modules() if isinstance(getattr(module, "inverse", None), str)}
     if other := sorted(inverses - {"newton"}):

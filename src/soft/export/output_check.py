@@ -1,4 +1,4 @@
-"""What an exported file has to pass: the logits of the model, before the file gets its name."""
+"""The check that an exported file has to pass before it gets its name: its logits are those of the model."""
 
 import os
 import tempfile
@@ -44,7 +44,7 @@ def largest_difference(
     Args:
         model: in evaluation mode, on the CPU.
         run: the exported program, from the model's inputs to logits.
-        batches: numbers of inputs.
+        batches: batch sizes to compare, one after the other.
         img_size, integers: as for `example_inputs`.
     """
     generator, worst = torch.Generator().manual_seed(0), 0.0
@@ -62,6 +62,9 @@ def check_difference(name: str, difference: float, limit: float = MAX_ERROR) -> 
     Args:
         name: of the file.
         difference: as from `largest_difference`.
+
+    Raises:
+        SettingError: the difference is too large, or not a number.
     """
     if not difference < limit:
         raise SettingError(

@@ -36,7 +36,7 @@ def export_timm(model: nn.Module, folder: Path, img_size: tuple[int, int], integ
             again = timm.create_model(f"local-dir:{partial}", pretrained=True).eval()
             difference = largest_difference(model, again, img_size, (1, 3), integers)
             check_difference(path.name, difference)
-            # safetensors makes files that nobody else can read.
+            # safetensors lets nobody but the owner read its file; config.json has the usual permissions.
             shutil.copymode(Path(partial) / FILES[1], Path(partial) / FILES[0])
             for name in FILES:
                 os.replace(Path(partial) / name, folder / name)

@@ -10,13 +10,19 @@ from soft.settings import check_choice, check_whole
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
-# PyTorch 2.14's CUDA 12.6 builds are the last with kernels for these.
+# PyTorch 2.14's CUDA 12.6 builds are the last with kernels for these architectures.
 _LEGACY_ARCHS = {"sm_50": "Maxwell", "sm_60": "P100", "sm_61": "Pascal", "sm_70": "V100"}
 _LEGACY_INSTALL = "pip install 'torch==2.14.*' torchvision --index-url https://download.pytorch.org/whl/cu126"
 
 
 def choose_accelerator(accelerator: str, setting: str = "trainer.accelerator") -> str:
-    """Return the accelerator that `auto` or `gpu` stands for on this machine: `cuda`, `mps` or, for `auto`, `cpu`."""
+    """Return the accelerator that `auto` or `gpu` stands for on this machine: `cuda`, `mps` or, for `auto`, `cpu`.
+
+    Any other accelerator is returned as it is.
+
+    Raises:
+        SettingError: the accelerator is unknown; the message calls it `setting`.
+    """
     check_choice(setting, accelerator, ACCELERATORS)
     if accelerator in ("auto", "gpu"):
         if torch.cuda.is_available():
@@ -49,11 +55,13 @@ def count_devices(
 
     Args:
         accelerator: as from `choose_accelerator`.
-        devices: a number, `auto` or -1 (all devices), or a list of indices. With `auto` the launcher's number counts.
+        devices: a number, a list of indices, -1 (all GPUs or CPU cores) or `auto`: as many as the launcher started,
+            else all GPUs, or one process on the CPU.
         oversubscribe: allow more CPU processes than cores.
+        launch: how this process was launched; None without a launcher.
 
     Raises:
-        SettingError: `devices` is something else, or more than this machine has.
+        SettingError: `devices` is something else, or more than the CPU cores of this machine. `check_gpus` counts GPUs.
     """
     present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator, os.cpu_count() or 1)
     if devices == "auto" and launch is not None:
@@ -98,7 +106,7 @@ def count_nodes(num_nodes: int | str, launch: Launch | None = None) -> int:
 def cores_per_process(processes: int) -> int:
     """Return the CPU cores for each of `processes` on this machine.
 
-    Only cores that this process may use are counted. A task that SLURM started with cores of its own has all of them.
+    Only cores that this process may use are counted. A task of SLURM has all cores that SLURM gave it.
     """
     launch = find_launch()
     if launch is not None and launch.by == "SLURM" and "SLURM_CPUS_PER_TASK" in os.environ:
@@ -115,6 +123,9 @@ def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None
         accelerator: as from `choose_accelerator`.
         wanted: GPUs on this node.
         gpu_arch: architecture that the trainer config is written for, such as `sm_70`; None checks the GPUs here alone.
+
+    Raises:
+        SettingError: GPUs or kernels are missing.
     """
     if accelerator == "mps" and not torch.backends.mps.is_available():
         raise SettingError(f"{trainer} needs an Apple GPU (MPS), which this machine lacks. Take trainer=auto.")
@@ -145,7 +156,7 @@ def _missing_kernels(archs: list[str]) -> str:
     """Return a sentence if this PyTorch build has no kernels for one of `archs`, else an empty text."""
     if torch.version.hip:  # AMD's GPUs are called gfx90a and the like, and have no compute capability
         return ""
-    # torch.cuda.get_arch_list() is empty on a machine without a GPU; this is not.
+    # torch.cuda.get_arch_list() is empty on a machine without a GPU; these flags are there all the same.
     built = (getattr(torch._C, "_cuda_getArchFlags", lambda: None)() or "").split()
     for arch in archs:
         major, minor = _version(arch)
@@ -153,7 +164,7 @@ def _missing_kernels(archs: list[str]) -> str:
         kernels = [_version(b) for b in built if b.startswith("sm_")]
         if any(own == major and least <= minor for own, least in kernels):
             continue
-        # From PTX, its intermediate code, the driver makes kernels for any later version.
+        # From PTX, the intermediate code of CUDA, the driver makes kernels for any later version.
         if any(_version(b) <= (major, minor) for b in built if b.startswith("compute_")):
             continue
         if arch in _LEGACY_ARCHS:

@@ -15,14 +15,15 @@ def multiply_float32_as(mode: str, setting: str = "float32") -> None:
     products too (`TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`); neither matters after this call. On CPUs nothing is rounded.
 
     Args:
-        mode: `ieee`, or `tf32`. The attention core computes as with `ieee` either way, see `soft.attention.precision`.
-        setting: its name, for the message.
+        mode: `ieee`, or `tf32`. SOFT's core computes as with `ieee` either way, see `soft.attention.precision`; other
+            attentions round too.
+        setting: the name of `mode`, for the message.
 
     Raises:
         SettingError: `mode` is neither.
     """
     check_choice(setting, mode, FLOAT32)
-    # PyTorch refuses to read these flags where they were set by its newer `fp32_precision` in part, and Lightning and
-    # the compiler read them.
+    # The newer `fp32_precision` is not used: PyTorch refuses to read these flags after it has set a part of them, and
+    # Lightning and the compiler read them.
     torch.set_float32_matmul_precision("highest" if mode == "ieee" else "high")
     torch.backends.cudnn.allow_tf32 = mode == "tf32"

@@ -45,7 +45,11 @@ def find_launch(env: Mapping[str, str] = os.environ) -> Launch | None:
 
 
 def check_launch(launch: Launch | None, devices: int, nodes: int) -> None:
-    """Refuse settings (`devices` processes on each of `nodes`) that differ from what the launcher started."""
+    """Refuse settings (`devices` processes on each of `nodes`) that differ from what the launcher started.
+
+    Raises:
+        SettingError: they differ, or nothing has started a run on several nodes.
+    """
     if launch is None or launch.by == "Lightning":
         if nodes > 1:
             raise SettingError(
@@ -64,7 +68,7 @@ def check_launch(launch: Launch | None, devices: int, nodes: int) -> None:
 def end_with_parent() -> None:
     """Kill this process as soon as the process that started it has ended, for whatever reason.
 
-    A rank that waits for a rank that is gone may wait for half an hour, and holds its GPU meanwhile.
+    Otherwise a rank could wait half an hour for a rank that is gone, and hold its GPU meanwhile.
     """
     parent = os.getppid()
 
@@ -84,7 +88,7 @@ def lost_another(error: BaseException) -> bool:
 
 
 def agree_on_name(own: str) -> str:
-    """Return one rank's `own` on all ranks of a torchrun, and the same again after a restart."""
+    """Return the same name on all ranks of a torchrun, the `own` of one of them, and again after a restart."""
     return _agent_store().compare_set("soft/name", "", own).decode()
 
 

@@ -32,14 +32,15 @@ class RankPlan:
     node: int
     local_rank: int
     device: str  # cuda:3, cpu
-    images: list[range]  # of the first step, one range per accumulated pass: positions in the epoch's order
+    images: list[range]  # images of the first step as positions in the epoch's order, a range per accumulated pass
 
 
 def lay_out_batch(global_batch: int, devices: int, max_per_device: int) -> BatchLayout:
     """Return the layout with the fewest accumulated passes whose per-device batch is at most `max_per_device`.
 
     Raises:
-        SettingError: a size is below 1, or the global batch does not divide over the devices (names ones that do).
+        SettingError: a size is below 1, or the global batch does not divide over the devices; the message names some
+            sizes that do.
     """
     check_whole("data.batch_size", global_batch, low=1)
     check_whole("trainer.max_batch_per_device", max_per_device, low=1)
@@ -64,7 +65,7 @@ def plan_ranks(
     Args:
         per_node: processes on a node.
         accelerator: as from `soft.hardware.devices.choose_accelerator`.
-        indices: the devices of a node, where they are not 0, 1, 2 ...
+        indices: the numbers of a node's devices; None for 0, 1, 2 ...
     """
     ranks = []
     for rank in range(layout.devices):
@@ -79,7 +80,7 @@ def plan_ranks(
 
 
 def check_validation_share(images: int, devices: int) -> None:
-    """Refuse a validation set that leaves a device without an image, since the other devices would wait for it."""
+    """Refuse a validation set that leaves a device without an image, since the others would wait for that device."""
     if images < devices:
         raise SettingError(
             f"The {images} validation images leave some of {devices} devices without one. Take {images} devices or "

@@ -16,9 +16,9 @@ def describe_machine(device: torch.device) -> dict[str, object]:
 
     Returns:
         `device` (the GPU's name, or the processor's for any other device), `machine` (processor and number of cores),
-        `threads` of PyTorch, the versions of Python, PyTorch, Lightning and timm, and the git `commit` of this code
-        (`-dirty` marks local changes; None outside a checkout), and the
-        settings of the process: `openmp_spin` (GOMP_SPINCOUNT) and `gc_threshold`.
+        `threads` of PyTorch, the versions of Python, PyTorch, Lightning and timm, the git `commit` of this code
+        (`-dirty` marks local changes; None outside a checkout), and the settings of the process: `openmp_spin`
+        (GOMP_SPINCOUNT) and `gc_threshold`.
     """
     processor = _processor()
     return {

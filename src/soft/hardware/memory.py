@@ -22,7 +22,7 @@ def host_memory() -> int:
 
 
 def device_memory(accelerator: str, per_node: int, configured: float | None) -> int | None:
-    """Return the bytes that one process may use, None where that is unknown.
+    """Return the bytes of memory that one process may use on its device; None if that is unknown.
 
     Args:
         accelerator: as from `soft.hardware.devices.choose_accelerator`.
@@ -41,19 +41,19 @@ def device_memory(accelerator: str, per_node: int, configured: float | None) -> 
 def peak_memory(device: torch.device) -> int:
     """Return the largest number of bytes in use so far.
 
-    On a GPU these are the tensors; elsewhere they are the whole process, libraries included.
+    On a GPU only tensors are counted; elsewhere the whole process is, libraries included.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage's figure there begins with that of the process that started this one
+    if status.is_file():  # on Linux, getrusage's figure begins with that of the process that started this one
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def keep_freed_memory() -> None:
-    """Make glibc reuse the memory that this process frees; by default it returns much of it in every training step.
+    """Make glibc reuse the memory that this process frees; by default glibc returns much of it in every training step.
 
     The system hands out pages one by one and filled with zeros, which can take a third of a training step.
     """

@@ -45,7 +45,7 @@ class MemoryEstimate:
 
     @property
     def activations(self) -> int:
-        """Return what the training step adds to the lasting tensors at its peak."""
+        """Return the bytes that a training step adds, at its peak, to the tensors that last."""
         return self.training - self.process - self.weights - self.averages - self.optimizer - self.gradients
 
     @property
@@ -94,7 +94,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 class _Float32AsOnGpus(TorchFunctionMode):
-    """Mode in which the CPU's autocast, which stands in for CUDA's, computes in float32 what CUDA's does."""
+    """Mode in which the CPU's autocast, which stands in for CUDA's, uses float32 wherever CUDA's does."""
 
     FUNCTIONS = frozenset(
         {F.layer_norm, F.softmax, F.log_softmax, torch.softmax, Tensor.softmax, torch.exp, Tensor.exp, torch.sum}
@@ -126,17 +126,17 @@ def estimate_memory(
         module: has `model`, `ema` and `mixup` (the last two may be None), `train_loss` and `configure_optimizers`; on
             any device.
         image: (C, H, W).
-        layout: gives the images of one pass, and whether passes are accumulated.
+        layout: how the global batch lies over devices; it gives the images of one pass and the number of passes.
         val_batch: images of a validation step.
         precision: one of Lightning's names.
-        gpu: take the optimiser and autocast as they are on GPUs, and leave this process out.
+        gpu: take the optimiser and autocast as they are on GPUs, and do not count the memory of this process.
         ddp: add the gradient buckets of DistributedDataParallel.
-        kernels: SOFT's attention runs in Triton kernels, unless the model says otherwise; they keep no N×m tensor.
+        kernels: SOFT's attention runs in Triton kernels, which keep no N×m tensor, unless the model says otherwise.
     """
     live = LiveBytes()
     dtype = _DTYPES.get(precision, torch.float32)
     mixed = precision in _AUTOCASTS
-    # Meta tensors are several times faster than fake ones, but autocast needs a device and does not know them.
+    # Meta tensors are several times faster than fake ones, but autocast does not work on the meta device.
     device = torch.device("cpu" if mixed else "meta")
     unreal = FakeTensorMode() if mixed else nullcontext()
 
@@ -163,7 +163,7 @@ def estimate_memory(
 
         model.train()
         live.reset_peak()
-        for number in range(min(layout.accumulate, 2)):  # further passes only repeat the second
+        for number in range(min(layout.accumulate, 2)):  # further passes would only repeat the second
             images = torch.empty(layout.per_device, *image, dtype=dtype, device=device)
             targets = torch.zeros(layout.per_device, dtype=torch.long, device=device)
             if module.mixup is not None:

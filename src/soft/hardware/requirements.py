@@ -1,4 +1,4 @@
-"""What a run requires of the machines, compared with what they have, before anything is started."""
+"""Compares what a run requires of its machines with what they have, before anything is started."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ class Finding:
 
 
 def check_nodes(nodes: int, per_node: int, env: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Compare a recipe's processes with those that SLURM or torchrun announce; find nothing outside of both."""
+    """Return findings where SLURM or torchrun announce other processes than a recipe asks for; none without them."""
     findings = []
     if "TORCHELASTIC_RUN_ID" in env and int(env["WORLD_SIZE"]) != nodes * per_node:
         findings.append(
@@ -55,7 +55,7 @@ def check_nodes(nodes: int, per_node: int, env: Mapping[str, str] = os.environ) 
 
 
 def check_memory(memory: MemoryEstimate, available: int | None) -> list[Finding]:
-    """Compare the estimate with the `available` bytes of one device; find nothing where those are unknown."""
+    """Return a finding if the estimate comes near the `available` bytes of one device; none if those are unknown."""
     if available is None or memory.peak <= CAREFUL_SHARE * available:
         return []
     part = "A training step" if memory.training >= memory.validation else "Validation"
@@ -76,7 +76,8 @@ def check_disk(folder: Path, needed: int) -> tuple[int, list[Finding]]:
     """Return the bytes free where `folder` is or would be made, with a warning if checkpoints need more.
 
     Args:
-        needed: bytes of all checkpoints that exist at the same time.
+        folder: the run's folder, which need not exist.
+        needed: bytes of all checkpoints that can exist at the same time.
     """
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
     free = shutil.disk_usage(there).free

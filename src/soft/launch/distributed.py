@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def cluster_environment(launch: Launch | None) -> ClusterEnvironment:
     """Return Lightning's cluster environment for `launch`.
 
-    Left to itself, Lightning would take every SLURM allocation for a launcher.
+    By itself, Lightning would take every SLURM allocation for a launcher.
     """
     if launch is not None and launch.by == "torchrun":
         return TorchElasticEnvironment()

@@ -22,7 +22,7 @@ class Hardware:
     per_node: int
     nodes: int
     layout: BatchLayout
-    indices: list[int] | None = None  # of a node's devices; None for 0, 1, 2 ...
+    indices: list[int] | None = None  # numbers of a node's devices; None for 0, 1, 2 ...
 
 
 def choose_hardware(
@@ -44,7 +44,7 @@ def choose_hardware(
         global_batch: images per optimiser step; None when nothing is trained.
         name: name of the chosen trainer config, for messages.
         accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
-        devices: devices per node: a number, `auto` or -1 for all, or a list of indices.
+        devices: devices per node: a number, a list of indices, -1 for all, or `auto`, see `count_devices`.
         num_nodes: a number, or `auto` for as many nodes as torchrun or SLURM has started this run on.
         precision: one of `PRECISIONS`.
         gpu_arch: GPU architecture for which the config is written, such as `sm_70`.
@@ -81,14 +81,17 @@ def choose_hardware(
 def choose_devices(
     name: str, settings: Mapping[str, object], global_batch: int | None = None, lacking: list[str] | None = None
 ) -> Hardware:
-    """Return the hardware that the settings of the group `trainer` mean, see `choose_hardware`.
+    """Return the hardware that the settings of the group `trainer` ask for, see `choose_hardware`.
 
     Args:
         name: the chosen trainer config, for messages.
-        settings: of that group; what is not about hardware is left alone.
+        settings: the settings of the group; those that are not about hardware are ignored.
         global_batch: images per optimiser step; None when nothing is trained.
-        lacking: a list that takes what is missing here; without it, that is an error, and so are processes that were
-            not started as the settings say.
+        lacking: a list to which messages about what is missing here are added; None to raise them.
+
+    Raises:
+        SettingError: as in `choose_hardware`, or, without `lacking`, the processes of the run were not started as the
+            settings say.
     """
     names = inspect.signature(choose_hardware).parameters
     given = {key: settings[key] for key in names if key in settings}

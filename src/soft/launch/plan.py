@@ -28,15 +28,15 @@ from soft.training.optim import scaled_lr
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of a run: what it does, and the findings that prevent it or that the user should know."""
+    """Plan of a run: what the run does, and findings that prevent it or that the user should know."""
 
     model: str
     params: int
     macs: int  # multiply-accumulates of one image
     data: str
     img_size: tuple[int, int]  # height, width
-    example_name: str  # image, for example
-    size_unit: str  # of img_size
+    example_name: str  # what an example of the data is called, such as image
+    size_unit: str  # unit of img_size, such as px
     num_classes: int
     train_images: int | None  # None if the data is not on this machine, and no number is expected
     val_images: int | None
@@ -182,7 +182,7 @@ def plan_run(
 
 
 def _check_kernels(recipe: Mapping[str, object], accelerator: str, lacking: list[str] | None) -> None:
-    """Refuse Triton kernels that this run's devices and precision do not have, before anything is built."""
+    """Refuse Triton kernels that this run's devices or precision do not allow, before anything is built."""
     if recipe["model"]["attention"].get("kernels") != "triton":
         return
     if recipe["trainer"]["precision"] == "64-true":
@@ -215,7 +215,10 @@ def _read_data(
 ) -> tuple[int, int | None, int | None]:
     """Return (classes, training images, validation images).
 
-    Images are counted. In a rehearsal without the data, their numbers are the expected ones, or None.
+    Images are counted. In a rehearsal without the data, the numbers are those that the settings expect, or None.
+
+    Raises:
+        SettingError: the data cannot be read, or, in a rehearsal, the number of classes is not known without it.
     """
     if not rehearse:
         datamodule.prepare_data()

@@ -20,7 +20,7 @@ from soft.launch.hardware import Hardware
 from soft.monitoring.wandb_logger import resolve_wandb_mode, wandb_server
 from soft.training.inputs import input_shape
 
-# A launch on CPUs estimates no memory for models smaller than this, since that would take most of the start.
+# A launch on CPUs estimates no memory for models smaller than this, since the estimate would take most of the start.
 SMALL_MODEL = 5e6  # parameters
 
 
@@ -30,8 +30,8 @@ class Resources:
 
     memory: MemoryEstimate | None
     device_memory: int | None  # bytes
-    checkpoint: int  # bytes of one
-    checkpoints: int  # how many are there at the same time
+    checkpoint: int  # bytes of one checkpoint
+    checkpoints: int  # number of checkpoints that can exist at the same time
     disk_free: int  # bytes
     wandb: str  # what happens to W&B's logs
 
@@ -55,7 +55,7 @@ def find_resources(
         memory = _estimate_memory(recipe, hardware, datamodule, module, available, findings)
     callbacks = recipe["callbacks"].values()
     kept = sum(_kept(settings) for settings in callbacks if settings["_target_"].endswith("Checkpoint"))
-    count = 2 * kept  # each one can exist together with its successor or its predecessor
+    count = 2 * kept  # each file can exist together with its successor or its predecessor
     size = memory.checkpoint if memory else 4 * _bytes(module.model)  # weights, averages and two moments
     free, notes = check_disk(folder, size * count)
     findings += notes
@@ -82,7 +82,7 @@ def _estimate_memory(
                 ddp=hardware.layout.devices > 1,
                 kernels=_expects_kernels(hardware, recipe["trainer"].get("gpu_arch")),
             )
-    except Exception as error:  # an operation without a shape function can raise anything, and still be trained
+    except Exception as error:  # without a shape function an operation can raise anything here, and still train
         text = f"The memory of a step is not known: {type(error).__name__}: {error}"
         findings.append(Finding("warning", text.split("\n")[0]))
         return None
@@ -91,7 +91,7 @@ def _estimate_memory(
 
 
 def _expects_kernels(hardware: Hardware, gpu_arch: str | None) -> bool:
-    """Return whether kernels=auto comes to Triton's kernels, on the GPUs here or else on trainer.gpu_arch."""
+    """Return whether kernels=auto chooses Triton's kernels on the GPUs here or, without any, on trainer.gpu_arch."""
     if hardware.accelerator != "cuda" or not has_triton():
         return False
     if torch.cuda.is_available():
@@ -101,7 +101,7 @@ def _expects_kernels(hardware: Hardware, gpu_arch: str | None) -> bool:
 
 
 def _kept(settings: Mapping[str, object]) -> int:
-    """Return how many files the callback of these settings keeps at least, whatever it says to a wrong number."""
+    """Return how many files a callback with these settings keeps at least; the callback refuses wrong numbers."""
     number = settings.get("save_top_k")
     return max(1, number) if isinstance(number, int) else 1
 

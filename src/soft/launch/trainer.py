@@ -16,7 +16,7 @@ from soft.launch.hardware import Hardware, choose_hardware
 from soft.runs.checkpointing import AtomicCheckpointIO
 from soft.training.sync_batchnorm import SyncBatchNorm
 
-# Settings of the group `trainer` that choose the devices or belong to the module, not to Lightning's Trainer.
+# Settings of the group `trainer` that choose the devices or are for the module, and not for `create_trainer`.
 _OF_OTHERS = {*inspect.signature(choose_hardware).parameters, "compile", "channels_last", "max_steps"} - {"precision"}
 
 

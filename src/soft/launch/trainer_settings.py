@@ -56,6 +56,8 @@ def check_trainer_settings(settings: Mapping[str, object]) -> None:
 def check_callbacks(recipe: Mapping[str, object]) -> None:
     """Refuse a monitored metric that the run does not log, or a `mode` that contradicts the metric.
 
+    Only callbacks of this library and of Lightning are checked.
+
     Raises:
         SettingError: the metric or its `mode` does not fit; the message names it.
     """

@@ -126,7 +126,7 @@ class SoftTransformer(FeatureMaps, nn.Module):
         Convolutions keep PyTorch's default.
         """
         if self.norm.weight.is_meta:
-            return  # there are no values, and each operation on them takes a while
+            return  # tensors on meta have no values to draw, and each operation on them takes a while
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)

@@ -17,7 +17,7 @@ from soft.attention import ATTENTIONS, create_attention
 from soft.models.mlp import LeanMlp
 from soft.models.residual import add_and_normalise
 
-# FX traces an attention as one node, because the grid decides what it computes, and an MLP with its own gradient too.
+# FX traces each of these as one node: what an attention computes depends on the grid, and LeanMlp has its own gradient.
 for _module in (*ATTENTIONS.values(), LeanMlp):
     register_notrace_module(_module)
 
@@ -38,7 +38,7 @@ def resize_position_embedding(embedding: Tensor, old: tuple[int, int], new: tupl
 
 
 def _exact_mlp(in_features: int, hidden_features: int, **_: object) -> LeanMlp:
-    """Return the MLP for a Block of timm's, whose further arguments are what this MLP does anyway."""
+    """Return the MLP of a Block of timm's; the Block's further arguments ask for what this MLP does anyway."""
     return LeanMlp(in_features, hidden_features, "none")
 
 

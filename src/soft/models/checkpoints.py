@@ -126,7 +126,7 @@ def fit_to_model(
     strict: bool = True,
     img_size: int | tuple[int, int] | None = None,
 ) -> dict[str, Tensor]:
-    """Return what `fit_weights` does, with a warning in the log if something was resized."""
+    """Return the state dict of `fit_weights`, and warn in the log if something was resized."""
     fitted, resized = fit_weights(state_dict, model, strict, img_size)
     if resized:
         log.warning("The weights were resized to fit the model: %s.", resized)
@@ -139,7 +139,7 @@ def fit_weights(
     strict: bool = True,
     img_size: int | tuple[int, int] | None = None,
 ) -> tuple[dict[str, Tensor], str]:
-    """Return a state dict whose keys and shapes are the model's, and what was resized as part of a sentence.
+    """Return a state dict whose keys and shapes are the model's, and a part of a sentence about what was resized.
 
     Args:
         state_dict: weights in any form that `to_soft_keys` reads.
@@ -187,7 +187,7 @@ def check_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict
     return ours
 
 
-# Options of the attentions, by the part of a block whose shape they decide, and where the shape says their value.
+# Options of the attentions that decide a parameter's shape: by the end of its key, the option and the axis to read.
 _OPTIONS = {
     ".attn.projection": ("num_landmarks", 1),
     ".attn.directions": ("num_features", 0),

@@ -68,7 +68,7 @@ def check_model_name(setting: str, name: object) -> None:
 def describe_model(model: nn.Module) -> dict[str, object] | None:
     """Return the configuration with which `create_from_config` builds this model again, in plain containers.
 
-    It leaves out `kernels`, see `without_kernels`. None for a model that was not made by `timm.create_model`.
+    It leaves out `kernels`, see `without_kernels`, and is None for a model that `timm.create_model` did not make.
     """
     arguments = getattr(model, "_model_args", None)
     if arguments is None or not hasattr(model, "pretrained_cfg"):
@@ -146,7 +146,7 @@ def regroup(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def option_differences(config: Mapping[str, object], options: Mapping[str, object]) -> list[str]:
-    """Return a phrase for each option of the attention that is not what `config` says, but for `kernels`.
+    """Return a phrase for each option of the attention that differs from what `config` says, except `kernels`.
 
     Args:
         config: as in `create_from_config`.
@@ -177,8 +177,8 @@ def load_model(
     Args:
         path: a checkpoint of ours, or a file in the authors' key names, see `read_weights`.
         name: a model of `timm.list_models("soft_*")`; None for the one that the checkpoint names, or else the one that
-            has these shapes. The shapes are those of two models, soft_tiny and soft_norm_tiny for example: then one of
-            the names has to be in the file's name.
+            has these shapes. Where two models have them, as soft_tiny and soft_norm_tiny do, the file's name has to
+            contain one of the two names.
         weights: `ema` for the moving average where there is one, else `raw`.
         num_classes: width of the classifier; None for the file's. Another number gives a new classifier.
         img_size: pixels, or (height, width); None for the size that the weights belong to. Another size resizes them.
@@ -239,7 +239,7 @@ def _attention_options() -> set[str]:
 
 
 def _check_options(prefix: str, options: Mapping[str, object]) -> None:
-    """Refuse arguments of timm's: a configuration may come with a checkpoint, and names no files to load."""
+    """Refuse arguments of timm's: a configuration may come with a checkpoint, and must not name files to load."""
     for_timm = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
     if refused := sorted(for_timm.intersection(options) | {key for key in options if key.startswith("pretrained")}):
         hint = " Weights to begin with are named by checkpoint=PATH." if prefix else ""

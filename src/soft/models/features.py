@@ -53,7 +53,7 @@ class FeatureMaps:
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what the chosen stages do not need, and return their indices."""
+        """Drop what the chosen stages do not need, and return the indices of these stages."""
         take, last = feature_take_indices(len(self.stages), indices)
         shortened = last < len(self.stages) - 1
         self.stages = self.stages[: last + 1]

@@ -1,4 +1,4 @@
-"""Parts of a model that a training leaves as they are, by the groups that timm knows the layers in."""
+"""Parts of a model that a training leaves as they are, by the groups into which timm divides the layers."""
 
 from collections.abc import Iterable, Iterator
 
@@ -54,8 +54,8 @@ def freeze(model: nn.Module, parts: str | Iterable[str] = (), batchnorm: bool = 
 def rest_frozen(model: nn.Module) -> None:
     """Put the modules whose parameters are all frozen in evaluation mode.
 
-    Dropout is off there, and BatchNorm uses and keeps its statistics. The layers stay what they are, where timm's
-    `freeze` puts other ones in place: their keys in checkpoints are those of every model.
+    Dropout is then off, and BatchNorm uses its running statistics and keeps them. No layer is replaced, as timm's
+    `freeze` does with BatchNorm, so that a checkpoint has the same keys whatever was frozen.
     """
     for module in model.modules():
         parameters = list(module.parameters())

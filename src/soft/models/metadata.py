@@ -88,7 +88,7 @@ def _read_timm_config(folder: Path) -> Metadata:
 def published_metadata(model: nn.Module) -> Metadata | None:
     """Return ImageNet's classes and the preprocessing of the paper's models; None for a model of other classes.
 
-    Released files say nothing of both.
+    Released files state neither.
     """
     names = ImageNetInfo("imagenet-1k").label_names()
     if model.num_classes != len(names):

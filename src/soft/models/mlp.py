@@ -21,10 +21,11 @@ CUBIC = 0.044715 * ODD
 class LeanMlp(Mlp):
     """timm's Mlp with GELU and without dropout: tokens (..., C) -> (..., C).
 
-    The hidden activations and their gradients are the largest tensors of a block. The backward pass computes them
-    again. On a CPU they never exist as a whole: they are computed for a few rows at a time, which stay in the cache,
-    and this pays for computing them twice. Under autocast, for compilers and exporters, and where hooks are registered
-    on the linear maps or the activation, timm's own forward runs instead.
+    The hidden activations and their gradients are the largest tensors of a block. The activations are not kept: the
+    backward pass computes them again. On a CPU neither exists as a whole: both are computed for a few rows at a time,
+    which stay in the cache, and this pays for computing the activations twice. In half precision, under autocast, for
+    compilers and exporters, and where hooks are registered on the linear maps or the activation, timm's own forward
+    runs instead.
 
     Args:
         dim: token width C.

@@ -25,7 +25,7 @@ def check_pool(global_pool: str, layout: str, embedding: str) -> None:
 
 
 def pool_tokens(x: Tensor, global_pool: str, ids: Tensor | None) -> Tensor:
-    """Return what is read of tokens (B, prefix + N, C), (B, C).
+    """Return what the classifier reads of tokens (B, prefix + N, C): (B, C).
 
     Args:
         x: tokens of the last block.

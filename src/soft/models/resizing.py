@@ -27,7 +27,7 @@ PROJECTION = ".attn.projection"
 def resize_to_model(
     weights: Mapping[str, Tensor], model: nn.Module, img_size: int | tuple[int, int] | None = None
 ) -> tuple[dict[str, Tensor], str]:
-    """Return the weights at the model's sizes, and what was resized as part of a sentence ("" for nothing).
+    """Return the weights at the model's sizes, and a part of a sentence about what was resized ("" for nothing).
 
     Weights whose shapes fit no size of the model are returned as they are.
 

@@ -93,7 +93,7 @@ def _soft(variant: str, pretrained: bool, **kwargs: object) -> SoftTransformer:
 def soft_pico(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
     """Build SOFT-Pico: 1.5M parameters, for images of 28 to 64 px; not in the paper.
 
-    Its attention starts at work, with a landmark gain of 2/√d and a global term of 16/N times the sum;
+    Its attention is at work from the start, with a landmark gain of 2/√d and a global term of 16/N times the sum;
     `landmark_gain=1.0` gives it the published start.
     """
     taken = attention_options(kwargs.get("attention", "soft"))
@@ -101,7 +101,7 @@ def soft_pico(pretrained: bool = False, **kwargs: object) -> SoftTransformer:
     options |= kwargs
     model = _create("soft_pico", pretrained, **{**_PICO, **options})
     if "global_scale" in taken:
-        # timm and describe_model record what was asked for. Files without this entry are from before this default.
+        # timm records only what was asked for, so the default is added. Files without it are older than the default.
         model._model_args = {"global_scale": options["global_scale"]}
     return model
 

@@ -9,10 +9,10 @@ from soft.runs.idle_attention import KERNEL_MEAN, SHARE
 class AttentionShare(StageMetrics):
     """Callback that logs attention/share_stage{1..3} and attention/kernel_mean_stage{1..3} of the evaluated model.
 
-    The share, from 0 to 1, is that of the attention's output which its global term adds and which differs between
-    tokens, see `soft.attention.share`. The kernel's mean is the mean of P, which attentions with a Gaussian kernel
-    have. Both are averaged over images and the stage's blocks, the latter over heads too, see `StageMetrics`. The
-    attention `none` has no global term, and no share.
+    The share is the part of the attention's output that its global term adds and that differs between tokens, from 0
+    (idle) to about 1, see `soft.attention.share`. The kernel mean is the mean of P, which only attentions with a
+    Gaussian kernel have. Both are averaged over images and the stage's blocks, and the kernel mean over heads too, see
+    `StageMetrics`. The attention `none` has no global term, and so no share.
 
     Args:
         images: how many images of the first validation batch are measured; 0 for none.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.text import Text
 
-# Warnings about things that are meant to be so.
+# Warnings about intended behaviour, and why it is intended.
 _EXPECTED = (
     # Hydra makes the run's folder and its log before CSVLogger looks into the folder.
     r"Experiment logs directory .* exists and is not empty",
@@ -19,6 +19,7 @@ _EXPECTED = (
     r"Found \d+ module\(s\) in eval mode at the start of training",
     # Small data sets are loaded in the training process; elsewhere the number of workers suits the machine.
     r"The '\w+_dataloader' does not have many workers",
+    # Short epochs are normal on small data sets.
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     # Metrics are combined over the ranks before they are logged.
     r"It is recommended to use `self.log\(.*sync_dist=True\)`",
@@ -30,11 +31,11 @@ _EXPECTED = (
 
 
 def quiet_libraries() -> None:
-    """Send Lightning's messages to the log alone, and drop warnings about things that are meant to be so."""
+    """Send Lightning's messages to the log alone, and drop warnings about intended behaviour."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         library = logging.getLogger(name)
         library.handlers.clear()
-        library.propagate = True  # it is False if Lightning was loaded before Hydra set up its log
+        library.propagate = True  # this is False if Lightning was loaded before Hydra set up logging
     for message in _EXPECTED:
         warnings.filterwarnings("ignore", message=message)
 

@@ -71,7 +71,7 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
     best_epoch, best = max(series["val/top1"], key=lambda pair: pair[1])
     top1.scatter([best_epoch], [best], color=blue, s=60, zorder=3, label=f"best: {best:.2f} % (epoch {best_epoch:.0f})")
     top1.set(title="Validation top-1", xlabel="epoch", ylabel="top-1 accuracy (%)")
-    # The axis starts near the lower quarter of the values: with the climb from chance, the end would look flat.
+    # The axis starts near the lower quarter of the values; with the whole climb from chance, the end would look flat.
     values = sorted(value for name in ("val/top1", "val_raw/top1") for _, value in series.get(name, []))
     floor = values[len(values) // 4]
     top1.set_ylim(max(0.0, floor - 2 * (best - floor) - 1), min(100.5, best + 0.15 * (best - floor) + 0.5))

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: evaluation.json, and the same for a person."""
+"""What an evaluation leaves behind: evaluation.json, and the same facts on the screen."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ def describe_evaluation(
     """Return the metrics that `trainer.validate` left, with the conditions under which they were measured.
 
     Args:
-        trainer: it has validated `evaluator` on `datamodule`.
+        trainer: the Trainer that has validated `evaluator` on `datamodule`.
         checkpoint: file of the weights.
         weights: `ema` or `raw`.
-        settings: settings of the model that took the place of the checkpoint's, by their names.
+        settings: settings of the model, by their names, that took the place of the checkpoint's.
         notes: sentences that a reader of the result has to know.
-        ece: the calibration error in percent, where it was measured.
+        ece: the expected calibration error in percent; None if it was not measured.
     """
     metrics = {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}
     attention = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("attention/")}
@@ -72,7 +72,7 @@ def write_evaluation(
 
     Args:
         details: more facts for the screen, by their names.
-        example_name, size_unit: the data's, for the screen.
+        example_name, size_unit: what the data calls an example and the unit of its size, for the screen.
     """
     path = Path(folder) / EVALUATION
     replace_text(path, json.dumps(result, indent=2) + "\n")

@@ -25,7 +25,7 @@ from soft.monitoring.loggers import finish_loggers, settings_to_filter, tags_of
 from soft.monitoring.wandb_logger import WandbRunLogger
 from soft.runs.folder import read_mark, run_folder
 
-MAX_ROWS = 200_000  # of a table, as W&B keeps them
+MAX_ROWS = 200_000  # rows of a table that W&B keeps
 JOB_TYPE = "evaluation"
 
 
@@ -53,10 +53,10 @@ def evaluation_loggers(
     """Name the evaluation's runs and log its settings; close the loggers at the end of the context.
 
     Args:
-        recipe: what the evaluated model was trained with, and the settings that took the place of these.
-        conditions: of the evaluation, such as `checkpoint` and `weights`.
-        name: of the evaluation in W&B, where its settings leave that open.
-        group: the sweep to which the evaluation belongs.
+        recipe: the recipe that the model was trained with, with the evaluation's settings in place of recorded ones.
+        conditions: the conditions of the evaluation, such as `checkpoint` and `weights`.
+        name: the evaluation's name in W&B, if the logger's settings leave that open.
+        group: the sweep to which the evaluation belongs; None for a single one.
     """
     loggers = list(loggers)
     for logger in loggers:
@@ -74,10 +74,10 @@ def log_evaluation(loggers: Iterable[Logger], result: Mapping[str, object], fold
     """Log an evaluation, from evaluation.json's content and from the files beside it.
 
     Args:
-        details: the files in `folder` are those of this evaluation.
+        details: whether the files of details in `folder` belong to this evaluation.
 
     Returns:
-        sentences about what was left out.
+        sentences about what was left out. Ranks other than 0 log nothing and get None.
     """
     numbers = {key: value for key, value in result.items() if isinstance(value, int | float)}
     pictures = {"confusion_matrix": folder / CONFUSION_PICTURE, "mistakes": folder / MISTAKES}

@@ -22,9 +22,9 @@ class LoggedImages(Callback):
     """Callback that logs images/first_batch and images/attention_maps from rank 0, to loggers that take images.
 
     The first batch is shown as the training step sees it, augmented, erased and mixed, but without the normalisation.
-    The maps are those of the evaluated model, always for the same validation images. Where no logger takes images,
-    nothing is drawn, and neither for token ids, which are no images. Drawing does not change the random numbers of the
-    training. The trainer's datamodule needs the `mean` and `std` of its images.
+    The maps are those of the evaluated model, always for the same validation images. Nothing is drawn if no logger
+    takes images, or if the data consists of integers. Drawing does not change the random numbers of the training. The
+    trainer's datamodule needs the `mean` and `std` of its images.
 
     Args:
         first_batch: number of images of the first batch; 0 for none.

@@ -1,4 +1,4 @@
-"""What is done to all loggers of a run alike: names, settings, resuming and closing."""
+"""What is done to all loggers of a run: names, settings, resuming and closing."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +21,11 @@ def prepare_loggers(
     """Return a run's loggers, named, and without what was logged after the position from which the run goes on.
 
     Args:
-        name: the run's name in W&B, where its settings leave that open.
-        group: the sweep to which the run belongs.
-        recipe: the run's settings, for its tags; the name of its study becomes another one.
+        loggers: the run's loggers.
+        position: the position from which the run goes on; None for a run that begins.
+        name: the run's name in W&B, if the logger's settings leave that open.
+        group: the sweep to which the run belongs; None for a single run.
+        recipe: the run's settings, for its tags; the name of its study becomes a further tag.
     """
     loggers, recipe = list(loggers), recipe or {}
     resume_metrics(loggers, position)
@@ -42,7 +44,7 @@ def tags_of(recipe: Mapping[str, object]) -> list[str]:
 
 
 def resume_metrics(loggers: Iterable[Logger], position: Position | None) -> None:
-    """Take back what was logged after `position`, from which a run goes on."""
+    """Take back what was logged after `position`, from which a run goes on; with None, all that was logged."""
     for logger in loggers:
         if isinstance(logger, CsvLogger):
             logger.go_on_from(position)
@@ -75,7 +77,7 @@ def _without_repetitions(tree: Mapping[str, object], prefix: str = "") -> dict[s
 
 @contextmanager
 def finish_loggers(loggers: Iterable[Logger]) -> Iterator[None]:
-    """Close a W&B run at the end of the context, as failed if that raises, so that the next run starts its own."""
+    """Close a W&B run at the end of the context, as failed if the context raises; the next run then gets its own."""
     try:
         yield
     except BaseException as error:

@@ -88,7 +88,7 @@ class TrainingProgress(ProgressBar):
 
     def _describe(self, trainer: Trainer) -> str:
         logged = trainer.callback_metrics
-        if self._validated != trainer.current_epoch:  # these are of an earlier epoch
+        if self._validated != trainer.current_epoch:  # the val/* metrics are of an earlier epoch
             logged = {name: value for name, value in logged.items() if not name.startswith("val/")}
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
         for name, label, form in (

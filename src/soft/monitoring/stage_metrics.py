@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from soft.settings import check_whole
 
-# What a module tells about the input x (B, N, C) and grid of its `forward`, as a value for each image (and head).
+# Measures a module on the input x (B, N, C) and the grid of its `forward`; returns a value per image (and head).
 Measure = Callable[[nn.Module, Tensor, tuple[int, int]], Tensor]
 
 
@@ -18,11 +18,11 @@ class StageMetrics(Callback):
 
     A value is the mean over the first images of the first validation batch and over the stage's blocks. Under DDP it is
     the mean over the ranks, each with its own first batch. Validation batches are always in the same order, and nothing
-    is drawn at random. While that batch runs, hooks on the attention modules measure their inputs, so there is no other
-    forward pass, and no other batch is slowed down. A model without stages counts as one stage.
+    is drawn at random. While that batch runs, hooks on the attention modules measure on the modules' inputs, so the
+    model runs no second forward pass, and no other batch is slowed down. A model without stages counts as one stage.
 
     Args:
-        measures: by name, which modules a measure applies to, and the measure.
+        measures: by name, a function that says whether a measure applies to a module, and the measure.
         images: how many images of the batch are measured; 0 for none, which logs nothing.
         setting: the name of `images` for messages.
     """

@@ -19,15 +19,17 @@ from soft.runs.result import read_metrics
 def summarise_run(trainer: Trainer, folder: Path, facts: Mapping[str, object], seconds: float) -> dict[str, object]:
     """Return what result.json holds of a run that has ended.
 
-    `top1` is the validated top-1 in percent of the best checkpoint, which is the best one of all where top-1 is
-    monitored; `best` is the best value of the monitored metric, and what a sweep compares. `notes` holds sentences on
-    what limits the result's meaning.
+    `best` is the best value of the monitored metric, and what a sweep compares. `top1` is the validated top-1 in
+    percent of the best checkpoint. Without a best checkpoint, both are the last validated top-1. `notes` holds
+    sentences on what limits the result's meaning.
 
     Args:
-        facts: of the run's plan (`soft.launch.plan.Plan.facts`).
-        seconds: since the command started.
+        trainer: the Trainer at the end of the training.
+        folder: the run's folder.
+        facts: the facts of the run's plan (`soft.launch.plan.Plan.facts`).
+        seconds: seconds since the command started.
     """
-    logged = folder / METRICS  # also has the metrics from before a resume
+    logged = folder / METRICS  # this file also has the metrics from before a resume
     last = {name: values[-1][1] for name, values in read_metrics(logged).items()} if logged.is_file() else {}
     last |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     result = {"top1": last.get("val/top1"), "monitor": "val/top1", "mode": "max", "best": last.get("val/top1")}

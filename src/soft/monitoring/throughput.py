@@ -11,7 +11,7 @@ class Throughput(Callback):
     """Callback that logs images_per_second over all devices, since the last value that was logged."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start, self._images = time.perf_counter(), 0  # a resumed run is in the middle of an epoch
+        self._start, self._images = time.perf_counter(), 0  # a resumed run may start in the middle of an epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start, self._images = time.perf_counter(), 0
@@ -26,7 +26,7 @@ class Throughput(Callback):
     ) -> None:
         self._images += len(batch[1]) * trainer.world_size
         now = time.perf_counter()
-        # A tensor of the host: Lightning would copy a number to the device, and read it back for the progress bar.
+        # A tensor on the host: Lightning would copy a number to the device, and read it back for the progress bar.
         pl_module.log("images_per_second", torch.tensor(self._images / (now - self._start)), on_step=True)
         # Lightning logs in the same rhythm, so a logged value covers the time since the previous one.
         if (trainer.global_step % trainer.log_every_n_steps) == 0:

@@ -24,7 +24,7 @@ from soft.settings import as_text, check_choice
 if TYPE_CHECKING:
     import wandb
 
-# Settings of a run that are texts, as wandb.init takes them.
+# Settings of a run that wandb.init takes as texts.
 _TEXTS = frozenset({"entity", "project", "name", "group", "job_type", "notes"})
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
@@ -33,7 +33,7 @@ class WandbRunLogger(WandbLogger):
     """WandbLogger that summarises a run's validation metrics by their best values.
 
     Attributes:
-        resumed: the run goes on from a checkpoint.
+        resumed: whether the run goes on from a checkpoint.
     """
 
     resumed = False
@@ -61,10 +61,10 @@ class WandbRunLogger(WandbLogger):
         more_tags: Iterable[str] = (),
         job_type: str | None = None,
     ) -> None:
-        """Name a run that has not started, where its settings leave that open.
+        """Name a run that has not started; values that its settings give already stay.
 
         Args:
-            more_tags: added to the tags, whether typed or not.
+            more_tags: tags that are added in any case.
         """
         init = self._wandb_init
         self._name = init["name"] = init["name"] or name
@@ -74,12 +74,12 @@ class WandbRunLogger(WandbLogger):
         init["tags"] = list(dict.fromkeys([*chosen, *more_tags]))
 
     def begin_new_run(self) -> None:
-        """Let what is logged be a run of its own, also in the folder of a training."""
+        """Log to a new W&B run, even in the folder of a training that has one."""
         self._id = self._wandb_init["id"] = None
 
     @rank_zero_only
     def summarise(self, loggers: Iterable[Logger]) -> None:
-        """Set a resumed run's summary to the best since its start; W&B knows only what this process has logged."""
+        """Set a resumed run's summary to the whole run's best values; W&B knows only what this process has logged."""
         tables = [Path(logger.log_dir) / METRICS for logger in loggers if isinstance(logger, CsvLogger)]
         import wandb
 
@@ -99,13 +99,14 @@ def create_wandb_logger(
 
     Args:
         save_dir: the run's folder; offline data goes to `wandb/` below it.
-        mode: `auto` is what WANDB_MODE says; without that, online with a login and offline else.
+        mode: `online`, `offline`, `disabled`, or `auto` for what WANDB_MODE says and, if that is not set, online with a
+            login and offline without one.
         log_model: checkpoints as artifacts: True for the best one at the end, `all` for each one as it is written.
-        options: further arguments of `wandb.init`, such as `project`, `name`, `group`, `tags`. The `id` is that of the
-            run in `save_dir`, if there is one: a run that goes on does so in W&B too.
+        options: further arguments of `wandb.init`, such as `project`, `name`, `group`, `tags`. The default of `id` is
+            the id of the run in `save_dir`, if there is one: a run that goes on does so in W&B too.
 
     Raises:
-        SettingError: an unknown mode or log_model, or checkpoints for an offline run.
+        SettingError: an option is unknown or of the wrong type, or an offline run is to upload checkpoints.
     """
     mode = resolve_wandb_mode(mode)
     if log_model not in (None, True, False):
@@ -132,7 +133,11 @@ def create_wandb_logger(
 
 
 def resolve_wandb_mode(mode: str) -> str:
-    """Return online, offline or disabled for a mode of `create_wandb_logger`."""
+    """Return online, offline or disabled for a mode of `create_wandb_logger`.
+
+    Raises:
+        SettingError: the mode is unknown, or online without a login.
+    """
     check_choice("logger.wandb.mode", mode, WANDB_MODES)
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_login() else "offline")
@@ -147,7 +152,7 @@ def resolve_wandb_mode(mode: str) -> str:
 def has_wandb_login() -> bool:
     """Return whether W&B would find a key: in the environment, in its settings or in a netrc file.
 
-    Nothing is asked and no server is called, which `wandb.login` would do.
+    The user is not asked and no server is called, as `wandb.login` would do.
     """
     import wandb
     from wandb.sdk.lib.wbauth import read_netrc_auth

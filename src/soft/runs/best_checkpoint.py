@@ -13,7 +13,7 @@ from soft.writing import link_file
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, whose best file is always best.ckpt, and which knows the metrics of that moment.
+    """Lightning's ModelCheckpoint, whose best file is always best.ckpt, and which keeps the metrics of that moment.
 
     Where several checkpoints are kept (`save_top_k`), each has a name of its own, and best.ckpt is another name of the
     best of them.
@@ -42,7 +42,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        # The key under which runs have always kept this state.
+        # Checkpoints have always kept this state under the name of Lightning's class.
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class BestCheckpoint(ModelCheckpoint):
     def _update_best_and_save(self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         before, values = self.best_model_score, trainer.callback_metrics
         metrics = {name: float(value) for name, value in values.items() if name.startswith(("val/", "val_raw/"))}
-        # The file that is about to be written holds this state too.
+        # The metrics are set before the file is written, because the file holds them too.
         kept, better = self.best_metrics, before is None or self._is_better(current, before)
         self.best_metrics = metrics if better else kept
         super()._update_best_and_save(current, trainer, monitor_candidates)

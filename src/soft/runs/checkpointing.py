@@ -22,9 +22,9 @@ GO_ON, SAVE, STOP = 0, 1, 2
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint IO that writes a file whole or not at all, and never executes what it reads.
+    """Checkpoint IO that writes a file whole or not at all, and reads nothing but tensors and plain containers.
 
-    It reads tensors and plain containers only.
+    So it never executes code from a checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
@@ -44,8 +44,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class LastCheckpoint(Callback):
     """Callback that writes last.ckpt and keeps the one before it as previous.ckpt.
 
-    It writes at the end of every epoch, within an epoch by time or by steps, and on a signal, always between two
-    optimiser steps and when everything before has been logged. On a signal (see `soft.runs.signals`) every rank writes
+    It writes at the end of every epoch, within an epoch by time or by steps, and on a signal: always between two
+    optimiser steps, when everything before has been logged. On a signal (see `soft.runs.signals`) every rank writes
     the checkpoint and stops at the same step. A signal also ends a validation, which the resumed run repeats.
 
     Args:
@@ -64,7 +64,7 @@ class LastCheckpoint(Callback):
         self.every_n_train_steps = every_n_train_steps
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # The paths in ModelCheckpoint's state are absolute; if the folder has moved, it would forget its best value.
+        # ModelCheckpoint's state holds absolute paths, and in a folder that has moved it would forget its best value.
         new = str(self.dirpath.resolve())
         for state in checkpoint["callbacks"].values():
             old, best = state.get("dirpath"), state.get("best_model_path")
@@ -89,7 +89,7 @@ class LastCheckpoint(Callback):
             self._obey(trainer, self._agree(SIGNALS.received + STOP if SIGNALS.received else self._due(trainer)))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Ranks may differ by a batch, and they can agree only before batches that all of them have.
+        # Some ranks may have one batch more, and all ranks have to take part in each agreement.
         self._shared_batches = 0 if trainer.sanity_checking else -self._agree(-int(sum(trainer.num_val_batches)))
 
     def on_validation_batch_start(

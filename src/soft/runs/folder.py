@@ -24,7 +24,7 @@ METRICS = "metrics.csv"
 
 
 def read_mark(folder: Path) -> dict[str, object] | None:
-    """Return what a run wrote into its folder when it started: `id`, `launch`, `format` and its `recipe`."""
+    """Return the `id`, `launch`, `format` and `recipe` that a run wrote into its folder at its start, or None."""
     try:
         return json.loads((folder / MARK).read_text())
     except (OSError, ValueError):
@@ -32,7 +32,7 @@ def read_mark(folder: Path) -> dict[str, object] | None:
 
 
 def mark_run(folder: Path, recipe: Mapping[str, object]) -> None:
-    """Write down which run `folder` holds; one that goes on keeps its `id`.
+    """Write down which run `folder` holds; a run that goes on keeps its `id`.
 
     Args:
         recipe: the run's resolved configuration, in plain containers.
@@ -55,7 +55,7 @@ def holds(mark: Mapping[str, object], recipe: Mapping[str, object], varied: Iter
 
 
 def this_launch() -> str | None:
-    """Return the name that SLURM or torchrun has for this run, also when they start it again; None without them."""
+    """Return the name that SLURM or torchrun gives this run, also after a restart by them; None without either."""
     if job := slurm_job():
         return f"SLURM job {job}"
     if name := os.environ.get("TORCHELASTIC_RUN_ID"):
@@ -72,7 +72,7 @@ def run_folder(path: Path) -> Path | None:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """Return the best checkpoint of the run in `folder`, or the last one where that is all there is; None without."""
+    """Return the best checkpoint of the run in `folder`, else the last one, else None."""
     paths = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     return next((path for path in paths if path.is_file()), None)
 
@@ -89,10 +89,10 @@ def find_unfinished(recipe: Mapping[str, object], folders: Iterable[Path], launc
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Keep every other process out of `folder` while the context lasts; the end of this process frees it too.
+    """Keep every other process out of `folder` while the context lasts; the end of this process also frees the folder.
 
     Raises:
-        SettingError: another process has it.
+        SettingError: another process has the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as lock:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 # Raise this when conf/ gains or loses a setting. Runs that were recorded under a lower number are compared by the
 # settings that both sides have.
 FORMAT = 6
-# What runs did before these settings existed.
+# What runs did before these settings existed, as values of the settings.
 _BEFORE = {
     "checkpoint": None,
     "data.sampling": "shuffled",
@@ -17,13 +17,13 @@ _BEFORE = {
     "model.attention.global_scale": None,
     "model.attention.landmark_gain": 1.0,
     "optimizer.layer_decay_min_scale": 0.0,
-    "trainer.float32": "ieee",  # GPUs rounded in convolutions, but not one run on a GPU was recorded
+    "trainer.float32": "ieee",  # GPUs did round in convolutions, but no run on a GPU was recorded
 }
 
-# They say how a run is written, watched and started.
+# Top-level settings that say how a run is written, watched and started.
 RECORDING = frozenset({"output_dir", "name", "resume", "preflight", "logger", "callbacks", "study", "process", "hydra"})
-# They say how the work lies on the machine. They change the numbers by rounding, or by what each device sees of a
-# batch (BatchNorm and mixup), and not the optimisation.
+# Settings that say how the work lies on the machine. They change numbers only by rounding, or by the part of a batch
+# that each device sees (in BatchNorm and mixup), and do not change the optimisation.
 MACHINE = frozenset(
     {
         "data.cache",
@@ -48,9 +48,9 @@ MACHINE = frozenset(
         "trainer.timeout",
     }
 )
-# Those of them that change how a step's images are shared out.
+# Settings of `MACHINE` that change how a step's images are shared out.
 LAYOUT = frozenset({"trainer.accelerator", "trainer.devices", "trainer.max_batch_per_device", "trainer.num_nodes"})
-# They repeat what stands elsewhere, or are what other settings were filled in from.
+# Settings that repeat others, or from which others are filled in.
 _REPEATED = ("data.augment", "data.seed", "suggested")
 _MARKERS = frozenset({"recipe", "_convert_"})  # `recipe` stood inside the groups of older configurations
 
@@ -79,7 +79,7 @@ def identity(recipe: Mapping[str, object], varied: Iterable[str] = ()) -> dict[s
 
     Args:
         recipe: a resolved configuration, as nested mappings.
-        varied: keys, or whole groups, that count although they would not by themselves: a sweep varies them.
+        varied: keys, or whole groups, that a sweep varies. They count even if they would not otherwise.
     """
     folder = str(recipe.get("output_dir") or "")
     varied = tuple(varied)
@@ -100,8 +100,8 @@ def same_run(ours: Mapping[str, object], theirs: Mapping[str, object], older: bo
     """Return whether two identities are of the same run.
 
     Args:
-        older: `theirs` was recorded under another `FORMAT`, so that only settings of both sides are compared, and those
-            of which it is known what runs did before they existed.
+        older: whether `theirs` was recorded under another `FORMAT`. Then only settings that both sides have are
+            compared, and those of which it is known what runs did before they existed.
     """
     return not _differing(ours, theirs, older)
 

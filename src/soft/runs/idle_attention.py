@@ -1,11 +1,11 @@
-"""What the logged shares of the attention say about a run: the attention is at work, or it is idle."""
+"""Tells from the logged shares of the attention whether it is at work in a run, or idle."""
 
 from collections.abc import Mapping
 from typing import TypeVar
 
-SHARE = "attention/share"  # of a block's output, from 0 to 1, logged by stage as attention/share_stage1
+SHARE = "attention/share"  # share of a block's attention output, from 0 to 1, logged by stage as attention/share_stage1
 KERNEL_MEAN = "attention/kernel_mean"
-MIN_SHARE = 0.01  # below it in every stage, the attention's settings can hardly matter
+MIN_SHARE = 0.01  # with a lower share in every stage, the attention's settings can hardly matter
 READ_ON = "docs/attention.md"
 
 
@@ -13,7 +13,7 @@ Value = TypeVar("Value")  # a number, or a series of them
 
 
 def by_stage(metrics: Mapping[str, Value], name: str = SHARE) -> dict[int, Value]:
-    """Return what `metrics` has of a metric for each stage that logged it, in the order of the stages."""
+    """Return the values that `metrics` has of the metric `name`, by stage and in the order of the stages."""
     prefix = f"{name}_stage"
     found = {int(key.removeprefix(prefix)): value for key, value in metrics.items() if key.startswith(prefix)}
     return dict(sorted(found.items()))

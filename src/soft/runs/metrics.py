@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 from soft.errors import SettingError
 
-# The last part of a metric's name decides.
+# The direction in which a metric gets better, by the last part of its name.
 _DIRECTIONS = {"top1": "max", "top5": "max", "loss": "min", "loss_epoch": "min"}
 VALIDATED = ("val/top1", "val/top5", "val/loss")
-RAW = ("val_raw/top1", "val_raw/top5", "val_raw/loss")  # of the raw weights, where there is an average
+RAW = ("val_raw/top1", "val_raw/top5", "val_raw/loss")  # metrics of the raw weights, logged if there is an average
 PERCENT = ("top1", "top5")
 
-# How a logger summarises a run by its best value.
+# Whether the maximum or the minimum of a metric summarises a run in a logger.
 BEST = {name: _DIRECTIONS[name.rpartition("/")[2]] for name in (*VALIDATED, *RAW)}
 
 
@@ -35,7 +35,7 @@ def resolve_mode(metric: str, mode: str = "auto", setting: str = "callbacks.chec
     """Return the direction, `max` or `min`, in which `metric` is monitored.
 
     Args:
-        mode: `max`, `min`, or `auto` for what the metric's name says.
+        mode: `max`, `min`, or `auto` for the direction that the metric's name implies.
         setting: the name of `mode` for messages.
 
     Raises:
@@ -57,9 +57,9 @@ def check_monitored(metric: str, ema: bool, validate_raw: bool, stages: int = 3,
     """Refuse a metric that no validation logs.
 
     Args:
-        ema: the run averages its weights.
-        validate_raw: it validates the raw weights too.
-        stages: attention stages, each of which has metrics of its own.
+        ema: whether the run averages its weights.
+        validate_raw: whether it validates the raw weights too.
+        stages: number of attention stages, each of which has metrics of its own.
         setting: the name of `metric` for messages.
 
     Raises:

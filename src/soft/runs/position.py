@@ -2,7 +2,7 @@
 
 Lightning's own counters depend on the hook in which a checkpoint was written, and do not allow resuming at every
 moment: after the last batch of an epoch, for example, Lightning skips the validation that is due. So our checkpoints
-hold the position of the training, from which the counters are computed for the machine on which it goes on.
+hold the position of the training. The counters are computed from it for the machine on which the training goes on.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ class Position:
 
     Attributes:
         epoch: number of finished epochs.
-        step: optimiser steps done in the epoch after them.
-        batch: batches that each device has processed in that epoch: `step` times the number of accumulated batches.
+        step: optimiser steps done in the current epoch.
+        batch: batches that each device has processed in the current epoch, which are `step` times `accumulate`.
         validating: whether the validation after these steps comes next.
         global_step: optimiser steps since the start of the training, skipped ones included.
     """
@@ -39,7 +39,7 @@ class Position:
     def keeps(self, row: Mapping[str, str]) -> bool:
         """Return whether a row of metrics.csv was logged before this position."""
         step = int(row["step"])
-        # Validation and end of an epoch are logged under the epoch's last step, and only the step's own row has an lr.
+        # Validation and end of an epoch are logged under its last step; only the row of the step itself has an lr.
         due = self.validating and step == self.global_step - 1 and not row.get("lr")
         return step < self.global_step and not due
 
@@ -47,7 +47,7 @@ class Position:
 def current_position(trainer: Trainer) -> Position:
     """Return the position that `trainer` has reached.
 
-    It is right in hooks between the start of a batch, or of a validation, and the end of training.
+    The result is right in hooks from the start of a batch, or of a validation, to the end of training.
     """
     epochs = trainer.fit_loop.epoch_progress.current
     if epochs.processed == epochs.started:  # between epochs

@@ -32,14 +32,14 @@ def read_result(folder: Path) -> dict[str, object] | None:
 
 
 def best_value(result: Mapping[str, object]) -> float | None:
-    """Return the best value of the monitored metric, which older files know as the top-1 alone."""
+    """Return the best value of the monitored metric; older files hold only the top-1, which they monitored."""
     return result.get("best", result["top1"])
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Return, for each metric of a metrics.csv, its (epoch, value) pairs.
 
-    An epoch counts from 1, at its end; what is logged within the second epoch lies between 1 and 2.
+    The first epoch ends at 1; what is logged within the second epoch lies between 1 and 2.
     """
     text = path.read_text()
     rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))  # a killed run may leave half a line

@@ -42,7 +42,7 @@ class Start:
         note: what was found, for the user.
         checkpoint: the file to go on from; None to begin.
         position: where that checkpoint stands.
-        finished: the run is over, and there is nothing left to do.
+        finished: whether the run is over, so that nothing is left to do.
     """
 
     note: str = ""
@@ -53,12 +53,17 @@ class Start:
 
 @contextmanager
 def start_in(folder: Path, resume: str | None, recipe: Mapping[str, object]) -> Iterator[Start]:
-    """Keep `folder` for this process while the context lasts, and give what is to be done there (`open_run`).
+    """Claim `folder` for this process while the context lasts, and yield what is to be done there (`open_run`).
 
     SIGTERM, SIGINT and SIGUSR1 end the run cleanly meanwhile. The other ranks of a run follow the first one.
 
     Args:
+        folder: the run's folder.
+        resume: as in `open_run`.
         recipe: the run's resolved configuration, in plain containers.
+
+    Raises:
+        SettingError: as in `open_run`, or another process has the folder.
     """
     if rank_zero_only.rank:
         with SIGNALS.listen():
@@ -81,7 +86,7 @@ def start_in(folder: Path, resume: str | None, recipe: Mapping[str, object]) -> 
 def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> Start:
     """Return what a run is to do in `folder`, which this process has claimed (`soft.runs.folder.claim`).
 
-    Without `resume`, the run goes on with what SLURM or torchrun began there and now start again.
+    Without `resume`, the run goes on if SLURM or torchrun began it there and have now started it again.
 
     Args:
         resume: None, `auto`, or the path of a run's folder or of a checkpoint.
@@ -143,7 +148,7 @@ def _explain_machine(recipe: Mapping[str, object], mark: Mapping[str, object]) -
 
 
 def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -> Start:
-    """Return the start of a new run in `folder`, from the checkpoint of another one, whose metrics it takes over.
+    """Return the start of a new run in `folder` from the checkpoint of another run, whose metrics.csv is copied.
 
     Raises:
         SettingError: there is nothing to go on from, or the recipe begins with other weights.
@@ -222,14 +227,14 @@ def position_of(checkpoint: Path) -> Position:
 
 
 def make_last(checkpoint: Path, folder: Path) -> None:
-    """Make `checkpoint` the run's newest, from which the next resume=auto goes on; keep a damaged newest one aside."""
+    """Make `checkpoint` the run's last.ckpt, from which the next resume=auto goes on; put a damaged last.ckpt aside."""
     last, previous = (folder / "checkpoints" / name for name in CHECKPOINTS[:2])
     if checkpoint == last:
         return
     if last.exists() and find_damage(last):
         last.replace(last.with_name("damaged.ckpt"))
     link_file(checkpoint, last)
-    if previous != checkpoint:  # it is later than what goes on now
+    if previous != checkpoint:  # it may be later than the checkpoint that the run goes on from
         previous.unlink(missing_ok=True)
 
 

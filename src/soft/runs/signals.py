@@ -1,9 +1,9 @@
-"""Ends a run cleanly on SIGTERM, SIGINT and SIGUSR1: after a checkpoint while it trains, at once before that.
+"""Ends a run cleanly on SIGTERM, SIGINT and SIGUSR1: after a checkpoint if it is training, at once before that.
 
 Lightning's signal handlers broadcast to the other ranks, and hang when all ranks get the signal together. Here a
 handler only notes the signal, and the ranks agree between two steps (`soft.runs.checkpointing.LastCheckpoint`). A step
-that waits for a rank that is gone has no end, and Python runs no handler while it waits; a thread therefore ends a
-process that does not come to the end of its step in time.
+that waits for a lost rank never ends, and Python runs no handler meanwhile; a thread therefore ends a process whose
+step does not end in time.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 
 
-PATIENCE = 120.0  # seconds from a signal to the end of a step of several ranks
+PATIENCE = 120.0  # seconds after a signal in which a step of several ranks has to end
 
 
 class Stopped(SystemExit):
@@ -63,7 +63,7 @@ class StopSignals:
                 signal.signal(number, handler)
 
     def wait_for_checkpoint(self, trainer: Trainer | None) -> None:
-        """Let a signal wait until `trainer` asks for `received`; with None, let it end the process at once again."""
+        """Let signals wait until callbacks of `trainer` read `received`; with None, they end the process at once."""
         self._trainer = trainer
 
     def obey(self) -> None:
@@ -85,7 +85,7 @@ class StopSignals:
             os.close(write)  # ends the thread
 
     def leave_to_parent(self) -> None:
-        """Let a forked process, such as a loader's, tell its parent nothing of the signals that it gets itself."""
+        """Keep a forked process, such as a loader worker, from passing the signals that it gets to its parent."""
         if self._process:
             signal.set_wakeup_fd(-1)
 

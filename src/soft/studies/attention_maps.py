@@ -19,10 +19,10 @@ from soft.runs.idle_attention import READ_ON
 from soft.settings import check_numbers, check_whole
 
 Point = Sequence[float]
-# Tokens a side. Coarser maps say little; of several models the figure shows the deepest one that is not coarser.
+# Tokens a side. Coarser maps say little: beside other models, a model is shown by its deepest map that is not coarser.
 MIN_SIDE = 7
-# Largest over smallest weight of a map, up to which all of its weights are alike. Maps of an attention that is at work
-# reach hundreds.
+# The weights of a map are alike if the largest is at most this many times the smallest. Where attention is at work, the
+# ratio reaches hundreds.
 ALIKE = 3
 
 
@@ -45,7 +45,7 @@ def attention_maps(
         head: one head of each layer, from 0; None for the mean over the heads.
 
     Returns:
-        by layer (B, len(points), H, W) on the layer's grid, in float32, on the CPU.
+        for each layer, by its name, (B, len(points), H, W) on the layer's grid, in float32, on the CPU.
 
     Raises:
         SettingError: a point lies outside the image, or a layer or head does not exist.
@@ -130,9 +130,9 @@ def draw_attention_maps(
 
 
 def all_alike(maps: Tensor) -> bool:
-    """Return whether in each map (..., H, W) no weight is more than three times another; weights of both signs differ.
+    """Return whether in each map (..., H, W) no weight is more than ALIKE times another.
 
-    A map of zeros is alike too.
+    The weights of a map of zeros are alike; those of a map with both signs are not.
     """
     low, high = maps.flatten(-2).aminmax(dim=-1)
     small, large = torch.minimum(low.abs(), high.abs()), torch.maximum(low.abs(), high.abs())

@@ -67,7 +67,7 @@ def _compare(row: Row, other: Row | None, share: Estimate | None = None) -> Comp
 def partner(row: Row, rows: Sequence[Row], point: Point | None) -> Row | None:
     """Return the row at `point` that `row` is to be compared with.
 
-    Where several rows are at `point`, it is the one that agrees with `row` in all other settings that it has.
+    Where several rows are at `point`, it is the one whose other settings, as far as it has them, are those of `row`.
     """
     there = [other for other in rows if point and other.is_at(point)]
     if len(there) > 1:

@@ -17,7 +17,7 @@ class Series:
 
     Attributes:
         error: half-widths of the error bars, None for a point without one.
-        dashed: the line is one to compare with.
+        dashed: the line is there to compare others with.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Figure:
         file: stem of the file's name.
         lines: whether the points of a series are joined.
         references: name and height of each horizontal line.
-        every_x: few values of x are all named at the axis.
+        every_x: whether all values of x are named at the axis if they are few.
     """
 
     file: str

@@ -51,8 +51,8 @@ def build_heat_maps(rows: Sequence[Row]) -> list[HeatMap]:
     """Lay top-1 out over the two numeric settings that vary, once for each combination of the others.
 
     Returns:
-        nothing if the numeric settings are not two, if they do not form a grid (fewer than half of its cells are
-        there, as in a search), or if there are more than four combinations.
+        an empty list if not exactly two settings are numeric, if they do not form a grid (fewer than half of its cells
+        are there, as in a search), or if there are more than MAX_HEAT_MAPS combinations.
     """
     keys = [key for key in (rows[0].settings if rows else ()) if is_numeric(rows, key)]
     if len(keys) != 2:

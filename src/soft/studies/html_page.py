@@ -38,8 +38,9 @@ dd { margin: 0; } summary { cursor: pointer; padding: .3em 0; } figure { margin:
 .plots > * { min-width: 0; } img { max-width: 100%; height: auto; background: #fff; }
 .wide img { max-width: none; width: max(100%, 640px); } .wide img.small { max-width: 100%; width: auto; }
 """
-# On a phone or in a column, a legend beside the plot leaves no room for the plot. A plot is drawn before the columns
-# have their widths. Lines and texts follow the reader's light or dark screen, and so does a series in black.
+# On a phone or in a column, a legend beside the plot leaves no room for the plot, so the legend goes below. Plots are
+# drawn before the columns have their widths, so they are resized afterwards. Lines and texts follow the reader's light
+# or dark screen, and so does a series in black.
 _SCRIPT = """
 const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 700px)");
 const plots = [...document.querySelectorAll(".plotly-graph-div")];
@@ -92,7 +93,7 @@ def write_page(
 
 
 def _block_parts(block: Block, heading: str) -> list[str]:
-    """Return the HTML of a block, under a heading of this kind if it has a title and `heading` is not empty."""
+    """Return the HTML of a block; `heading` is the tag of its heading, such as h2, and empty for none."""
     if isinstance(block, Table):
         notes = [f"<p>{_mark_code(text)}</p>" for text in block.notes]
         return [*_heading(block.title, heading), *notes, f'<div class="wide">{html_table(block.columns)}</div>']

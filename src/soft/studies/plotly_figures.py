@@ -56,7 +56,7 @@ def plot_heat_map(heat_map: HeatMap) -> go.Figure:
     low, high = heat_map.limits
     plot = go.Figure(
         go.Heatmap(
-            # As texts, since the distance between two values says nothing.
+            # Values are given as texts, since the distance between two of them says nothing.
             x=[show(value) for value in heat_map.x],
             y=[show(value) for value in heat_map.y],
             z=heat_map.means,

@@ -60,7 +60,7 @@ class Row:
         measured: quantities by name: top1 (percent), params, macs (per image), images_per_second, peak_memory (bytes),
             seconds, epochs, residual_stage1 to 3, and what is logged as attention/NAME as attention_NAME. A quantity
             that no run has is left out.
-        constant: the other settings, which all rows share.
+        constant: the other settings, as the first of the runs has them.
     """
 
     settings: Mapping[str, object]

@@ -100,7 +100,7 @@ def _over_epochs(
 
 
 def thinned(values: Values, limit: int = MAX_POINTS) -> list[tuple[float, float]]:
-    """Return at most `limit` points, each the mean of as many neighbours."""
+    """Return at most `limit` points, each the mean of equally many neighbours; the last may have fewer."""
     size = -(-len(values) // limit)
     if size <= 1:
         return list(values)

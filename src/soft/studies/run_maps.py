@@ -25,7 +25,11 @@ def find_maps(run: SingleRun, elsewhere: Iterable[Path]) -> Path | None:
 
 
 def maps_section(run: SingleRun, folder: Path | None) -> Section:
-    """Return the attention maps in `folder`, or how to make some."""
+    """Return the section with the attention maps in `folder`, or on how to make some.
+
+    Raises:
+        SettingError: `folder` holds no attention maps.
+    """
     title = "Attention maps"
     if folder is not None and not (folder / MAPS_PICTURE).is_file():
         raise SettingError(f"maps={folder} holds no {MAPS_PICTURE}, which src/visualize.py draws.")

@@ -100,7 +100,7 @@ def summary(run: SingleRun, command: str | None) -> dict[str, str]:
 
 
 def attention_section(run: SingleRun) -> Section:
-    """Return what was logged of the attention: its share, the mean of P and the residual of the inverse."""
+    """Return the section on what was logged of the attention: its share, the mean of P, the residual of the inverse."""
     if run.attention == "none":
         return Section("Attention", ["This run has no attention (`model/attention=none`)."])
     figures, stages = attention_figures(run), show_stages(run.last)
@@ -116,7 +116,7 @@ def attention_section(run: SingleRun) -> Section:
 
 
 def settings_section(run: SingleRun, defaults: Mapping[str, object]) -> Section:
-    """Return the settings that differ from the defaults, and behind them all settings and the end of the log."""
+    """Return the section on the settings that differ from the defaults, then all settings and the end of the log."""
     ours, theirs = dict(flatten(run.config)), dict(flatten(defaults))
     changed = [
         key

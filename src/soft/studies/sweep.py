@@ -13,7 +13,7 @@ from soft.studies.evaluations import evaluations_of, is_evaluated_with, lacks_ev
 from soft.studies.finished_run import Run, read_run
 from soft.studies.run_files import CONFIG, RESULT, is_finished
 
-# They may differ between the machines of a sweep, and no table is about them.
+# Settings that may differ between the machines of a sweep, and that no table is about.
 _LOCAL = {"data.root", "data.num_workers"}
 # Settings that name something. What else changes with the name, such as a model's learning rate, belongs to it.
 _NAMES = ("model.name", "model.attention.attention", "data.dataset")
@@ -111,7 +111,7 @@ def varying_settings(runs: Sequence[Run]) -> list[str]:
         if is_recording(key) or is_repeated(key) or key in _LOCAL or "_target_" in key.split("."):
             continue
         if key not in typed and not _differs_where_known(runs, key):
-            continue  # runs of an older version do not have it
+            continue  # it differs at most because runs of an older version lack it
         values = _series(runs, key)
         if len(set(values)) > 1 and values not in series.values():
             series[key] = values

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import Panel
     from wandb_workspaces.workspaces import Workspace
 
-BEST = "val/top1.max"  # the name of the summary of val/top1 by its maximum
+BEST = "val/top1.max"  # W&B's name for the maximum of val/top1 in a run's summary
 RESIDUALS, SHARES, KERNEL_MEANS = (
     [f"{name}_stage{stage}" for stage in (1, 2, 3)]
     for name in ("newton/residual", "attention/share", "attention/kernel_mean")

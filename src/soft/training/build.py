@@ -1,4 +1,4 @@
-"""What is trained, from a recipe or from the checkpoint of one, and what a checkpoint says of its weights."""
+"""Builds the module of a training from a recipe or a checkpoint, and describes the weights that a checkpoint holds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,12 +40,16 @@ def build_module(
             `schedule`, `ema` and `trainer`, its `seed` and `max_nonfinite_steps`.
         augment: what happens to training images.
         img_size: pixels, or (height, width).
+        num_classes: number of the model's outputs.
         layout: how the global batch lies over devices and accumulated passes.
-        length: of the training; None where it is not known, because the data is not here.
+        length: length of the training; None if it is not known, because the data is not here.
         datamodule: the data, which names and counts the classes; None for a module that is not going to be trained.
         checkpoint: weights to begin with, see `soft.training.warm_start`; None for random ones. Needs `datamodule`.
+
+    Raises:
+        SettingError: a setting does not fit, such as one of `finetune` without a checkpoint.
     """
-    # Older recipes keep values for other groups in these.
+    # In older recipes, `recipe` inside these groups holds values for other groups.
     optimizer, schedule = (
         {key: value for key, value in recipe[group].items() if key != "recipe"} for group in ("optimizer", "schedule")
     )
@@ -60,7 +64,7 @@ def build_module(
             names = getattr(datamodule, "class_names", None)
             notes.append(warm_start(model, checkpoint, names, datamodule.dataset, finetune["new_head"]))
         notes.append(freeze(model, finetune["freeze"], finetune["freeze_batchnorm"]))
-        # A preflight may be without the data.
+        # A preflight may run without the data; then all classes count the same.
         counts = [1] * num_classes if datamodule.sets is None else datamodule.class_counts
         weights = find_class_weights(loss["class_weights"], num_classes, counts)
         train_loss = build_loss(augment, loss["name"], weights)
@@ -124,7 +128,7 @@ def check_classes(checkpoint: Mapping[str, object], datamodule: LightningDataMod
     """Refuse a checkpoint whose classes the same data set has in another order now.
 
     Args:
-        checkpoint: of a training that is to go on.
+        checkpoint: the content of the checkpoint of a training that is to go on.
         datamodule: the data to go on with; only class names and `dataset` are read.
 
     Raises:

@@ -60,7 +60,7 @@ class ImageEvaluator(LightningModule):
         return {"logits": logits, "labels": labels}
 
     def on_validation_epoch_end(self) -> None:
-        # compute() gathers over the ranks, so every rank calls it. Reading the value waits for an accelerator.
+        # Every rank calls compute(), which gathers over the ranks. Reading the value waits for the device.
         self.metrics["loss"].compute().item()
         self.images_per_second = self._images / (time.perf_counter() - self._start) if self._images else None
         self.images = int(self.count.compute())
@@ -77,10 +77,10 @@ class ImageEvaluator(LightningModule):
 def validation_metrics(num_classes: int) -> MetricCollection:
     """Return metrics for loss, top-1 and top-5 that add up exactly over ranks and uneven batches.
 
-    With fewer than five classes, the last one is top-k over all classes.
+    With five classes or fewer, top-5 counts all of them and is 100 %.
     """
     classes = max(2, num_classes)  # torchmetrics takes no fewer
-    # A loss that is not a number makes the mean none either. "disable" would do so too, but forgets the weights.
+    # With this strategy a NaN loss makes the mean NaN. "disable" would do so too, but ignores the weights.
     loss = MeanMetric(nan_strategy=math.nan)
     top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
     return MetricCollection(

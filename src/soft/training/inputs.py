@@ -9,7 +9,9 @@ from soft.models.variants import LAYOUTS
 
 
 def check_model_choice(name: str, datamodule: LightningDataModule) -> None:
-    """Refuse a pyramid for integers, by its name, because data of few tokens may allow no pyramid to be built.
+    """Refuse a pyramid for data of integers by its name alone, before it is built.
+
+    With few tokens, building a pyramid would fail with an error that does not name this reason.
 
     Raises:
         SettingError: the data has token ids or grey values, and the model of this name takes images.
@@ -25,7 +27,7 @@ def check_inputs(model: nn.Module, datamodule: LightningDataModule) -> None:
     `img_size`, `vocabulary` and `embedding_kind` too; a data module is a `ClassificationDataModule`.
 
     Raises:
-        SettingError: the data has integers or images where the model takes the other, or does not fit it in size.
+        SettingError: the data has integers and the model takes images, or the other way round, or the sizes do not fit.
     """
     data = f"data={getattr(datamodule, 'dataset', 'this')}"
     vocabulary, in_chans = getattr(datamodule, "vocabulary", None), getattr(datamodule, "in_chans", None)

@@ -73,12 +73,13 @@ def training_length(
 
 
 def shorten_last_epoch(trainer: Trainer, max_steps: int, done: int = 0) -> None:
-    """End the epoch that has begun after optimiser step `max_steps`, if that lies in it, and the training with it.
+    """End the current epoch, and the training with it, at optimiser step `max_steps` if that lies in this epoch.
 
     Lightning's own max_steps ends without a validation, and cannot be resumed between epochs.
 
     Args:
-        max_steps: -1 for no limit.
+        trainer: the Trainer, in an epoch that has begun.
+        max_steps: optimiser steps of the whole training; -1 for no limit.
         done: optimiser steps of this epoch before the training was resumed.
     """
     loop = trainer.fit_loop

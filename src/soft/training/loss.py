@@ -19,7 +19,7 @@ def mixes(augment: Augmentation) -> bool:
 
 
 def build_mixup(augment: Augmentation, layout: BatchLayout, num_classes: int) -> Mixup | None:
-    """Build what mixes the images of a batch, with smoothed targets (B, num_classes); None where nothing is mixed.
+    """Build the mixing of images in a batch, which gives smoothed targets (B, num_classes); None if nothing is mixed.
 
     Raises:
         SettingError: a device would get an odd number of images, which cannot be paired.
@@ -49,9 +49,9 @@ def build_loss(
     Args:
         augment: says whether targets are mixed or smoothed.
         name: `cross_entropy`, or `binary`: a yes-or-no question for each class, the mean over them.
-        class_weights: a factor for each class, on the loss of its images; with `binary`, on their answer to it alone.
-            The sum over a batch is divided by its number of images, so that a step does not depend on how its images
-            are split over devices.
+        class_weights: a factor for each class, on the loss of its images; with `binary`, on the positive term of that
+            class. The sum over a batch is divided by its number of images, so that a step does not depend on how its
+            images are split over devices.
 
     Raises:
         SettingError: an unknown name.
@@ -90,12 +90,12 @@ def find_class_weights(
 
     Args:
         setting: `none`, `balanced` (the inverse of a class's share of the training images, 1 on average over the
-            images) or a number above 0 for each class.
-        num_classes: their number.
+            images) or a number of at least 0 for each class.
+        num_classes: number of classes.
         counts: training images of each class; None where they are not known.
 
     Raises:
-        SettingError: something else, or there are no counts for `balanced`.
+        SettingError: the setting is none of these, or there are no counts for `balanced`.
     """
     if setting is None or setting == "none":
         return None

@@ -29,11 +29,11 @@ from soft.training.weight_average import WeightAverage, share_statistics
 class ImageClassifier(ImageEvaluator):
     """Module that trains `model` on (images, labels) batches.
 
-    It logs train/loss, lr, grad_norm and, in percent, val/top1 and val/top5. These are the metrics of the averaged
-    weights when there is an average; those of the raw weights are then logged as val_raw/*. All randomness of a step
-    follows from (seed, epoch, batch, rank), so a resumed run draws what the uninterrupted one would have drawn. A step
-    whose loss or gradient is not finite is skipped: it counts as a step of the schedule, and changes neither weights
-    nor averages.
+    It logs train/loss, train/loss_epoch, lr, grad_norm, skipped_steps and the val/* metrics of `ImageEvaluator`. If the
+    weights are averaged, val/* are metrics of the averaged weights, and val_raw/* those of the raw weights. All
+    randomness of a step follows from (seed, epoch, batch, rank), so a resumed run draws what the uninterrupted one
+    would have drawn. A step whose loss or gradient is not finite is skipped: it counts as a step of the schedule, and
+    changes neither weights nor averages.
 
     Args:
         model: classifier, images (B, 3, H, W) -> logits (B, num_classes).
@@ -111,7 +111,7 @@ class ImageClassifier(ImageEvaluator):
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """Return the model whose val/* metrics are reported: that with averaged weights, if there is an average."""
+        """Return the model whose val/* metrics are reported: the one with averaged weights, if there is an average."""
         return self.ema.module if self.ema is not None else self.model
 
     def configure_optimizers(self) -> dict[str, object]:
@@ -125,7 +125,7 @@ class ImageClassifier(ImageEvaluator):
             scheduler.step_update(self.global_step)
 
     def on_fit_start(self) -> None:
-        # The sum of the loss over this epoch's images, and the number of these images.
+        # The sum of the loss over this epoch's images in batches with a finite loss, and the number of these images.
         dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
         self._loss = torch.zeros(2, dtype=dtype, device=self.device)
 
@@ -179,7 +179,7 @@ class ImageClassifier(ImageEvaluator):
         # neither loggers nor the progress bar wait again.
         host_norm, host_loss = torch.stack([norm, mean_over_ranks(self._last_loss)]).cpu().unbind()
         self._finite = bool(host_norm.isfinite())  # every rank finds the same
-        lr = max(group["lr"] for group in self._optimizer.param_groups)  # the classifier's, with layer_decay
+        lr = max(group["lr"] for group in self._optimizer.param_groups)  # the classifier's rate, if layer_decay is set
         skipped = torch.tensor(float(self.guard.skipped + (not self._finite)))
         numbers = {"lr": torch.tensor(lr), "grad_norm": host_norm, "skipped_steps": skipped}
         self.log_dict({"train/loss": host_loss, **numbers}, on_step=True)

@@ -1,4 +1,4 @@
-"""Skips and counts steps whose loss or gradient is not finite, and explains them when they do not end."""
+"""Skips and counts steps whose loss or gradient is not finite, and explains them when too many follow each other."""
 
 import logging
 from pathlib import Path
@@ -81,7 +81,7 @@ def stop_with_report(model: nn.Module, batches: list[tuple[Tensor, Tensor]], fol
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     rank = dist.get_rank() if dist.is_initialized() else 0
     names = [f"nonfinite_rank{number}.pt" if ranks > 1 else "nonfinite.pt" for number in range(ranks)]
-    # Every rank passes all its batches through the model: BatchNorm that is synchronised waits for all ranks each time.
+    # Every rank passes all its batches through the model, because synchronised BatchNorm waits for all ranks each time.
     explained = [(explain_forward(model, batch[0]), batch) for batch in batches]
     finding, batch = next(((text, failed) for text, failed in explained if text), ("", batches[-1]))
     content = {"images": batch[0].cpu(), "targets": batch[1].cpu(), "weights": model.state_dict()}

@@ -33,7 +33,7 @@ def build_optimizer(
         options: further arguments of that optimiser, such as `weight_decay`, `betas`, `momentum`, `layer_decay`.
 
     Raises:
-        SettingError: an unknown optimiser, or a setting that it does not take.
+        SettingError: the optimiser is unknown, or does not take a setting.
     """
     check_number("optimizer.lr", lr, low=MIN_LR)
     for key in ("weight_decay", "eps", "momentum"):
@@ -111,8 +111,8 @@ def build_scheduler(
         epochs: passes over the training data, warm-up included.
         warmup_epochs: epochs of the warm-up; 0 for none.
         warmup_lr: rate at which the warm-up starts, at a global batch of 1024.
-        min_lr: lowest rate, at a global batch of 1024. Both are scaled like the learning rate; without that, the lowest
-            rate would lie above the learning rate of a small batch.
+        min_lr: lowest rate, at a global batch of 1024. `warmup_lr` and `min_lr` are scaled like the learning rate;
+            otherwise the lowest rate could lie above the learning rate of a small batch.
         per_epoch: change the rate once an epoch, as the released code does, instead of at every step.
         steps: optimiser steps of the whole training, to which the schedule is fitted in proportion; None if they are
             those of `epochs`.

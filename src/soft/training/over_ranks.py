@@ -8,10 +8,10 @@ from torch import Tensor
 def mean_over_ranks(x: Tensor) -> Tensor:
     """Return the mean of `x` over all ranks, through which gradients flow; `x` itself where there is one process.
 
-    Nothing waits for the device, unlike in Lightning's reductions, which begin with a barrier.
+    The host does not wait for the device, as it does in Lightning's reductions, which begin with a barrier.
 
     Args:
-        x: a tensor of any shape, the same on every rank.
+        x: a tensor of any shape; the shape is the same on every rank.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return x

@@ -1,4 +1,4 @@
-"""Starts a training from weights: what fits the model is loaded, and the classifier's rows are found by name."""
+"""Starts a training from given weights, which are fitted to the model; the classifier's rows are found by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +25,13 @@ def warm_start(
 ) -> str:
     """Load weights into a SOFT model that is about to be trained; return a sentence about what is loaded and new.
 
-    Position embeddings and landmark windows are resized to the model. The classifier's rows come from the file for
-    classes of the same name; for the others they stay as they are.
+    Position embeddings and landmark windows are resized to the model. Rows of the classifier come from the file for
+    classes that the file has by the same name; all other rows stay as they are.
 
     Args:
         model: the model to fill, with a new classifier.
         path: as for `soft.models.checkpoints.read_weights`; the moving average is taken where there is one.
-        class_names: of the classifier, in order; None where they are not known, and the classifier stays new.
+        class_names: the classifier's classes, in order; None if they are not known, and the classifier stays new.
         dataset: name of the data set to train on.
         new_head: leave the classifier as it is, whatever its classes are.
 
@@ -85,10 +85,10 @@ def _match_rows(
 
 
 def _take(source: Tensor, rows: Sequence[int | None], own: Tensor) -> Tensor:
-    """Return `own`, weights (K, C) or biases (K,) of the classifier, with the rows that the source has."""
+    """Return `own`, weights (K, C) or biases (K,) of the classifier, with the rows that are found in `source`."""
     known = [place for place, row in enumerate(rows) if row is not None]
     if source.shape[1:] != own.shape[1:]:
-        return source  # of another model, which the check of all weights says
+        return source  # the shape is another model's, which the check of all weights will refuse
     taken = own.clone()
     taken[torch.tensor(known)] = source[torch.tensor([rows[place] for place in known])].to(own)
     return taken
@@ -105,7 +105,7 @@ def _about_attention(model: nn.Module, metadata: Metadata | None) -> str:
 
 
 def _about_run(path: Path) -> str:
-    """Return a sentence that tells a warm start from going on, if the weights are of a run that is not finished."""
+    """Return a sentence on how to resume instead, if the weights are from a run that is not finished."""
     folder = run_folder(path.absolute())
     if folder is None or (folder / RESULT).exists():
         return ""

@@ -25,7 +25,7 @@ class WeightAverage(ModelEmaV3):
 def share_statistics(models: list[nn.Module], ranks: int) -> None:
     """Give every rank the BatchNorm statistics of rank 0, which are those that a checkpoint holds.
 
-    Each rank has its own after a step, and would evaluate its images with them.
+    After a step each rank has statistics of its own, and would evaluate its images with them.
     """
     if ranks > 1:
         for model in models:

@@ -41,8 +41,8 @@ def filter_gradient(tokens: Tensor, grad: Tensor, size: int, grid: tuple[int, in
     gradient is six times slower on wider filters.
 
     Args:
-        tokens: its input.
-        grad: gradient of its output.
+        tokens: input of `convolve_tokens`, (B, N, h, d).
+        grad: gradient of its output, (B, N, h, d).
         size: width and height k of a filter.
         grid: height and width in tokens.
     """
@@ -56,8 +56,8 @@ def filter_gradient(tokens: Tensor, grad: Tensor, size: int, grid: tuple[int, in
 
 
 def _in_threes(image: Tensor, grad: Tensor, size: int) -> Tensor:
-    # Zeros widen the rows on both sides. In memory, the image three columns further is the same image three pixels on:
-    # the pixels that wrap around from the next row then meet the zeros that widen the rows of the gradient.
+    # Zeros widen the rows on both sides. The image moved by three columns is then the same memory, read from three
+    # pixels further on: the pixels that it takes from the next row meet the zeros that widen the gradient's rows.
     b, height, width, channels = image.shape
     reach, columns = size // 2, 3 * -(-size // 3)
     pixels = _widen(image, reach, columns - 1 - reach, columns - 3)
@@ -88,7 +88,7 @@ def _widen(image: Tensor, left: int, right: int, more: int) -> Tensor:
 
 
 def _columns(image: Tensor, grad: Tensor, height: int, width: int, padding: int) -> Tensor:
-    """Return the gradient of filters (C, 1, height, width) with `padding` columns, of images (B, H, W, C)."""
+    """Return the gradient of filters (C, 1, height, width) on images (B, H, W, C) with `padding` columns added."""
     channels = image.shape[-1]
     like = image.new_empty(channels, 1, height, width)
     image, grad = image.permute(0, 3, 1, 2), grad.permute(0, 3, 1, 2)

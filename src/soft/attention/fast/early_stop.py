@@ -36,9 +36,9 @@ def fast_inverse(a: Tensor, method: str = "newton", iters: int = 20, normalised:
 
 
 def max_plain_eigenvalue(ridge: float = RIDGE) -> float:
-    """Return what no eigenvalue of A·αA exceeds with `plain_start`'s α and the ridge in A.
+    """Return a bound on the eigenvalues of A·αA, with `plain_start`'s α and the ridge in A.
 
-    The largest row sum bounds the eigenvalues of A without its ridge; its unit diagonal makes it at least 1.
+    The largest row sum bounds the eigenvalues of A without its ridge; it is at least 1, because A has a unit diagonal.
     """
     return 1.8 * (1 + ridge) ** 2
 
@@ -65,7 +65,7 @@ def _iterate(a: Tensor, v: Tensor, iters: int, max_eigenvalue: float) -> Tensor:
     diagonal = residual.diagonal(dim1=-2, dim2=-1)
     # The norms below are exact to about m roundings, far below √eps, the smallest residual that still matters.
     negligible = torch.finfo(a.dtype).eps ** 0.5 / 4
-    look = 3  # the step that looks at the residual next; in the first ones from the usual start it is large
+    look = 3  # the step that looks at the residual next; in the first steps from the usual start it is always large
     for step in range(iters):
         # V(2I − A·V) takes one pass over memory less than 2V − V·A·V.
         torch.bmm(negative, v, out=residual)

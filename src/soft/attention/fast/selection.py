@@ -28,7 +28,7 @@ def check_choice_of_kernels(kernels: str, inverse: str, num_landmarks: int, head
     The device is not known when an attention is built: it is checked at its first input, or by `check_kernels`.
 
     Raises:
-        SettingError: one of them.
+        SettingError: `kernels` is refused.
     """
     check_choice("`attention.kernels`", kernels, KERNELS)
     if kernels == "triton":
@@ -75,9 +75,9 @@ def recorded_core(attention: SoftAttention, q: Tensor, v: Tensor, grid: tuple[in
 
 
 def shapes_core(attention: SoftAttention, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return X of Q and V (B, h, N, d) without values, with the tensors that the kernels keep and no others.
+    """Return X of Q and V (B, h, N, d) that have no values, making the tensors that the kernels make and no others.
 
-    Only Triton's package is needed, and no GPU.
+    This needs Triton's package and no GPU.
     """
     import soft.attention.kernels.operator  # noqa: F401 - registers the operator
 

@@ -63,7 +63,7 @@ def check_sizes(dtype: torch.dtype, inverse: str, m: int, d: int) -> None:
     """Refuse `kernels=triton` for inputs and an attention that the kernels are not written for.
 
     Raises:
-        SettingError: one of them.
+        SettingError: names the first that does not fit, see `why_not_sizes`.
     """
     if reason := why_not_sizes(dtype, inverse, m, d):
         raise SettingError(f"`attention.kernels`=triton {reason}; take `attention.kernels`=auto.")
@@ -121,7 +121,7 @@ def _try_once(device: torch.device, m: int, d: int, normalised: bool) -> bool:
 
 
 def largest_error(device: torch.device, m: int, d: int, normalised: bool) -> float:
-    """Return the largest relative error of the kernels' result and gradients, for normal landmarks.
+    """Return the largest relative error of the kernels' result and gradients, for normally distributed landmarks.
 
     The reference is PyTorch's form in float64, which no setting of TF32 touches.
     """

@@ -50,7 +50,7 @@ def attend(
         grid: height H and width W in tokens.
         scale: of Q, d^(−¼) in the paper.
         iters: Newton-Raphson steps T.
-        normalised: whether A⁺ is D^(−½)·A⁺·D^(−½), D the row sums of A.
+        normalised: whether D^(−½)·A⁺·D^(−½) takes the place of A⁺, D the row sums of A.
         factor: of the global term, 1 as published.
     """
     q, v, landmarks = _unit_stride(q), _unit_stride(v), landmarks.contiguous()
@@ -122,7 +122,7 @@ def differentiate(
             **BACKWARD,
             block_d=blocks["block_d"],
         )
-    # In PyTorch's fixed order: float atomics would make the gradient change from run to run.
+    # PyTorch adds the parts in a fixed order; float atomics would make the gradient change from run to run.
     grad_landmarks = torch.add(grad_landmarks, sums.sum(0), alpha=scale).view(landmarks.shape)
     return grad_q.to(q.dtype), grad_landmarks.to(landmarks.dtype), grad_v.to(v.dtype), grad_filters
 
@@ -133,7 +133,7 @@ def invert(a: Tensor, iters: int = 20, normalised: bool = False) -> Tensor:
     Args:
         a: (..., m, m), m from 1 to 64.
         iters: largest number of steps T.
-        normalised: whether A⁺ is D^(−½)·A⁺·D^(−½).
+        normalised: whether D^(−½)·A⁺·D^(−½) takes the place of A⁺, D the row sums of A.
     """
     a = a.detach().float().clone(memory_format=torch.contiguous_format)  # the kernel writes to it
     m = a.shape[-1]

@@ -83,7 +83,7 @@ def newton(a, v, rest, m, iters, limit, normalised: tl.constexpr, few: tl.conste
 
     Start, ridge and steps are those of `kernel_inverse`. Steps are left out as `stopped_newton_inverse` leaves them
     out, for each matrix by itself. `a`, `v` and `rest` are places of m×m matrices; A gets its ridge there. `limit` is
-    NEGLIGIBLE^2^(1 − iters): what is nearer to 1 than this is certain to be inverted.
+    NEGLIGIBLE^(2^(1 − iters)): A is certain to be inverted where the eigenvalues of A·V0 are nearer to 1 than this.
     """
     marks = tl.arange(0, block_m)
     diagonal = marks[:, None] == marks[None, :]

@@ -1,7 +1,7 @@
 """Triton kernels with a pass over the tokens: each program takes a span of the tokens of one head of one image.
 
-Names: q, v and gradients are (B, N, h, d) with three strides, `landmarks` and other (m, d) matrices of a pair of an
-image and a head are contiguous float32, (B·h, m, d). Blocks are padded with zeros: `block_m` landmarks, `block_d`
+Names: q, v and x are (B, N, h, d), each with three strides. `landmarks` and other (m, d) matrices of a pair of an image
+and a head are contiguous float32, (B·h, m, d). Blocks are padded with zeros: `block_m` landmarks, `block_d`
 channels. All arithmetic is in float32; "tf32x3" products on tensor cores are as exact as float32 to about two bits.
 """
 

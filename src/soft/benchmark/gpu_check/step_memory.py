@@ -49,7 +49,7 @@ def measure_memory(check: Check) -> Iterator[Measured]:
 
 
 def _peak_of_step(module: ImageClassifier, batch: int, size: int, precision: str, check: Check) -> int:
-    """Return the bytes that are held between steps, and the peak of a step on top of them."""
+    """Return the most bytes that are held during a step: those between steps and, on top, the peak of what it takes."""
     optimizer = module.configure_optimizers()["optimizer"]
     images = torch.randn(batch, 3, size, size, device=check.device)
     labels = torch.arange(batch, device=check.device)

@@ -15,11 +15,11 @@ from soft.benchmark.synchronisations import Synchronisations
 from soft.data.datamodule import ImageDataModule
 from soft.notebook import fit
 
-STEPS = (2, 6)  # the first and the last optimiser step that is watched, from 0
+STEPS = (2, 6)  # waits are counted from the first of these optimiser steps up to the second, which is not watched
 
 
 class Watch(Callback):
-    """Callback that counts the waits of the steps `STEPS` by place."""
+    """Callback that counts the waits of the steps between `STEPS` by place, and then stops the training."""
 
     def __init__(self) -> None:
         self.places: Counter[str] = Counter()

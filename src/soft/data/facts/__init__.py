@@ -11,7 +11,7 @@ import yaml
 def facts(dataset: str) -> Mapping[str, object]:
     """Return the arguments of `soft.data.datamodule.ImageDataModule` that go without saying for a data set.
 
-    Where a file begins with `defaults`, as Hydra knows them, what is in those files comes first.
+    A file's list `defaults` names other files, as in Hydra: what the file does not say itself is taken from them.
     """
     content = yaml.safe_load(Path(__file__).with_name(f"{dataset}.yaml").read_text())
     inherited = [name for name in content.pop("defaults", []) if name != "_self_"]

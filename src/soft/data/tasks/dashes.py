@@ -30,7 +30,7 @@ class Canvas:
         return other
 
     def block(self, dash: np.ndarray) -> None:
-        """Take the surroundings of `dash`, (2, 2)."""
+        """Mark the surroundings of `dash`, (2, 2), as taken."""
         low = np.maximum(CELLS * (dash.min(0) - self.clearance), 0).astype(int)
         high = (CELLS * (dash.max(0) + self.clearance) + 1).astype(int)
         window = (slice(low[0], high[0]), slice(low[1], high[1]))  # no cell outside is near
@@ -61,7 +61,8 @@ def squared_distances(points: np.ndarray, dashes: np.ndarray) -> np.ndarray:
 def draw(size: int, dashes: np.ndarray, thickness: float, dots: np.ndarray, radius: float) -> np.ndarray:
     """Return grey values (size, size) from 0 to 255 of dashes (n, 2, 2) and round dots (k, 2), with smooth edges.
 
-    A pixel is as bright as the share of its width, measured across the line, that the line covers.
+    A pixel is as bright as the share of its width, measured across the line, that the line covers. In the middle of a
+    line thinner than a pixel it is brighter, by at most a quarter of 255.
     """
     centres = _centres(size, 1)
     away = np.sqrt(squared_distances(centres[..., None, :], dashes).min(-1))

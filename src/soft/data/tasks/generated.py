@@ -59,15 +59,15 @@ class GeneratedTask(Dataset, ABC):
         return self.example(index)
 
     def example(self, index: int, round: int = 0) -> tuple[Tensor, int]:
-        """Return the input, int64 (fields, H, W), and the label of example `index` of another set of `size` examples.
+        """Return the input, int64 (fields, H, W), and the label of example `index` of set number `round`.
 
         Args:
             index: from 0 up to `size`.
-            round: number of the set, from 0; `self[index]` is of the first one.
+            round: number of a set of `size` examples, from 0; `self[index]` is of the first one.
         """
         if not 0 <= index < self.size:
             raise IndexError(f"example {index} of {self.size}")
-        # NumPy pads seeds with zeros, so that the first round needs no case of its own.
+        # NumPy pads seeds with zeros, so round 0 has the generator of (seed, split, index) alone.
         rng = np.random.default_rng((self.seed, SPLITS.index(self.split), index, round))
         tokens, label = self.draw(rng)
         return torch.from_numpy(tokens.astype(np.int64)), label

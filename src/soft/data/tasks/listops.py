@@ -87,8 +87,8 @@ class ListOps(GeneratedTask):
         )
 
     def _expression(self, rng: np.random.Generator) -> tuple[list[int], int]:
-        """Draw an expression and its value; it breaks off once it is too long."""
-        # One entry per node, which are fewer than tokens. Single draws in a loop take a hundred times as long.
+        """Draw an expression and its value; one with too many nodes is broken off and made too long on purpose."""
+        # One entry per node; there are no more nodes than tokens. Single draws in a loop take a hundred times as long.
         nested = (rng.random(self.max_length) <= OPERATOR_PROBABILITY).tolist()
         operators = rng.integers(len(OPERATORS), size=self.max_length).tolist()
         counts = rng.integers(2, self.max_args, size=self.max_length, endpoint=True).tolist()

@@ -24,7 +24,8 @@ class Scene:
     """What an image shows, in pixels from its upper left corner.
 
     Attributes:
-        paths: of each path the ends of its dashes, (dashes, 2, 2), in order and (y, x) each; the first two are long.
+        paths: for each path the ends of its dashes in order, (dashes, 2, 2), each end as (y, x); the first two paths
+            are the long ones.
         dots: the two dots, (2, 2).
         label: whether one path joins them, 0 or 1.
     """
