@@ -27,6 +27,8 @@ OPTIONS = {
     "open-mode": "append",  # keeps the log of an earlier start of the job
     "output": "slurm-%j.log",
 }
+# They print something or stand before the settings of src/train.py, so they say nothing to sbatch.
+HYDRA_OPTIONS = ("cfg", "resolve", "package", "info", "config-path", "config-name", "config-dir", "run")
 
 
 def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, str]) -> str:
@@ -86,8 +88,10 @@ def main() -> None:
     if {"help", "h"} & set(options) or "-h" in settings:
         return print(__doc__)
     try:
-        if "-m" in settings:
+        if "-m" in settings or "multirun" in options:
             raise ConfigError("One script is one run; a sweep is submitted by src/train.py -m hydra/launcher=slurm ...")
+        if hydras := [f"--{name}" for name in options if name in HYDRA_OPTIONS]:
+            raise ConfigError(f"{hydras[0]} is an option of src/train.py, and here `--` begins options of sbatch.")
         if hide_secrets(settings, env={}) != settings:
             raise ConfigError("A script would hold the secret that is in these settings; leave it to the environment.")
         sys.argv[1:] = rewrite(settings, "train")

@@ -63,7 +63,8 @@ def run_tree(
             code = _wait(process, failed)
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        with suppress(subprocess.TimeoutExpired):  # it is killed below
+            process.wait(timeout=60)
         raise
     finally:
         with suppress(ProcessLookupError):

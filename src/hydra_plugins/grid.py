@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cli.command_line import ConfigError
 from cli.places import STUDIES
+from cli.sweep_jobs import ExplainedError
 from hydra_plugins.missing_runs import finish, lock_sweep, run_missing
 from hydra_plugins.study_evaluations import asked_evaluations, evaluate_runs
 
@@ -45,8 +46,10 @@ class GridSweeper(BasicSweeper):
         with lock_sweep(self.config) as sweep:
             OmegaConf.save(self.config, sweep / MULTIRUN)
             results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
-            evaluate_runs(sweep, self.config, asked)
+            evaluated = evaluate_runs(sweep, self.config, asked)
             finish(sweep, results)
+            if not evaluated:
+                raise ExplainedError  # the failed evaluations have been listed
         return [results]
 
 

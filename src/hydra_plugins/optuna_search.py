@@ -120,7 +120,11 @@ class OptunaSearch(Sweeper):
             )
         if not study.trials:
             study.set_user_attr("question", question)
-            study.enqueue_trial({key: OmegaConf.select(self.config, key) for key in space})
+            own = {key: OmegaConf.select(self.config, key) for key in space}
+            inside = {key: value for key, value in own.items() if _holds(space[key], value)}
+            for key in own.keys() - inside.keys():
+                print(f"{key}={own[key]} is not among the values to search, so the first trial draws one", flush=True)
+            study.enqueue_trial(inside)
             return study
         study.sampler.reseed_rng()  # with its first seed, the sampler would draw the same choices again
         done = sum(trial.state.is_finished() for trial in study.trials)
@@ -188,6 +192,14 @@ def _distribution(override: Override) -> Any:
 
 def _asked(study: Any) -> int:
     return sum(trial.state.name != "WAITING" for trial in study.trials)
+
+
+def _holds(distribution: Any, value: object) -> bool:
+    """Return whether a setting's value is one of those that a distribution draws."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:

@@ -1,5 +1,6 @@
 """Evaluates the runs of a study's sweep with the settings of `study.evaluate`, by src/evaluate.py."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -33,8 +34,10 @@ def asked_evaluations(config: DictConfig) -> Mapping[str, list[object]]:
     return asked
 
 
-def evaluate_runs(sweep: Path, config: DictConfig, asked: Mapping[str, list[object]]) -> None:
+def evaluate_runs(sweep: Path, config: DictConfig, asked: Mapping[str, list[object]]) -> bool:
     """Evaluate the finished runs in `sweep` that have not been evaluated with all settings that the study asks for.
+
+    Return whether none of the evaluations failed.
 
     The evaluations of a run are a sweep of src/evaluate.py in the folder `evaluations` of the run. They run on this
     machine, as many side by side as the study's own jobs.
@@ -45,18 +48,18 @@ def evaluate_runs(sweep: Path, config: DictConfig, asked: Mapping[str, list[obje
         asked: see `asked_evaluations`.
     """
     if not asked or not any(sweep.rglob("result.json")):
-        return
+        return True
     from soft.runs.folder import best_checkpoint
     from soft.studies.evaluations import FOLDER
     from soft.studies.sweep import read_sweep
 
-    missing = read_sweep(sweep).unevaluated
+    missing, failed = read_sweep(sweep).unevaluated, False
     for number, run in enumerate(missing, start=1):
         checkpoint = best_checkpoint(run)
         if checkpoint is None:
             print(f"run {run.name} keeps no checkpoint to evaluate", flush=True)
             continue
-        words = [f"{key}={','.join(map(str, values))}" for key, values in asked.items()]
+        words = [f"{key}={','.join(map(_as_word, values))}" for key, values in asked.items()]
         print(f"evaluation of run {run.name} ({number} of {len(missing)}): {' '.join(words)}", flush=True)
         folder = run / FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # evaluations of an earlier start that was interrupted
@@ -69,4 +72,10 @@ def evaluate_runs(sweep: Path, config: DictConfig, asked: Mapping[str, list[obje
         with (folder / "console.log").open("wb") as log:
             code = run_tree(command, stdout=log, stderr=subprocess.STDOUT)
         if code:
+            failed = True
             print(f"failed: the evaluation of run {run.name}; see {folder / 'console.log'}", file=sys.stderr)
+    return not failed
+
+
+def _as_word(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

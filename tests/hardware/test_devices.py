@@ -50,6 +50,13 @@ def test_too_few_gpus(monkeypatch):
         devices.check_gpus("trainer=gpu_ddp", "cuda", 4)
 
 
+def test_indices_of_gpus_that_are_not_there(monkeypatch):
+    pretend(monkeypatch, count=2)
+    devices.check_gpus("trainer=gpu_ddp", "cuda", 2, devices=[0, 1])
+    with pytest.raises(SettingError, match=r"trainer\.devices=\[1, 2\] names a GPU .*; its GPUs are 0 to 1"):
+        devices.check_gpus("trainer=gpu_ddp", "cuda", 2, devices=[1, 2])
+
+
 def test_build_without_kernels_for_a_v100(monkeypatch):
     pretend(monkeypatch, count=8, capability=(7, 0), archs="sm_75 sm_80")
     with pytest.raises(SettingError, match=r"no kernels for V100 GPUs \(sm_70\).*torch==2\.14\.\*.*cu126"):

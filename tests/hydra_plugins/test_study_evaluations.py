@@ -26,7 +26,7 @@ def config_with(evaluate):
 
 
 def evaluate(sweep, asked):
-    evaluate_runs(sweep, config_with(asked), asked)
+    return evaluate_runs(sweep, config_with(asked), asked)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_runs_without_evaluations_are_evaluated(tmp_path, commands):
     write_evaluation(tmp_path / "1", 0, 40.0, f"{T}=1")
     write_evaluation(tmp_path / "1", 1, 90.0, f"{T}=20")
 
-    evaluate(tmp_path, {T: [1, 20]})
+    assert evaluate(tmp_path, {T: [1, 20]})
     (command,) = commands
     assert command[:3] == [sys.executable, str(SOURCES / "evaluate.py"), "-m"]
     with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
@@ -69,7 +69,7 @@ def test_a_failed_evaluation_is_said(tmp_path, monkeypatch, capsys):
     (tmp_path / "0" / "checkpoints").mkdir()
     (tmp_path / "0" / "checkpoints" / "last.ckpt").touch()
     monkeypatch.setattr(evaluating, "run_tree", lambda command, **_: 1)
-    evaluate(tmp_path, {T: [1, 20]})
+    assert not evaluate(tmp_path, {T: [1, 20]})
     assert "failed: the evaluation of run 0" in capsys.readouterr().err
 
 

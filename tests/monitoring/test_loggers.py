@@ -7,7 +7,7 @@ import pytest
 from soft.errors import SettingError
 from soft.monitoring.csv_logger import CsvLogger
 from soft.monitoring.loggers import settings_to_filter, tags_of
-from soft.monitoring.wandb_logger import WandbRunLogger, create_wandb_logger
+from soft.monitoring.wandb_logger import WandbRunLogger, create_wandb_logger, resolve_wandb_mode
 from soft.runs.folder import mark_run, read_mark
 from soft.runs.position import Position
 from soft.runs.signals import Stopped
@@ -177,3 +177,15 @@ def test_settings_to_filter_repeat_nothing():
         "data": {"dataset": "digits"},
         "study": {"name": "landmarks", "scale": "laptop"},
     }
+
+
+@pytest.mark.parametrize(("value", "mode"), [("dryrun", "offline"), ("offline", "offline"), ("disabled", "disabled")])
+def test_the_environments_mode(value, mode, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", value)
+    assert resolve_wandb_mode("auto") == mode
+
+
+def test_an_unknown_mode_of_the_environment_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(SettingError, match="WANDB_MODE='ofline'"):
+        resolve_wandb_mode("auto")

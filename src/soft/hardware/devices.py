@@ -115,7 +115,9 @@ def cores_per_process(processes: int) -> int:
     return cores // processes
 
 
-def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None = None) -> None:
+def check_gpus(
+    trainer: str, accelerator: str, wanted: int, gpu_arch: str | None = None, devices: object = None
+) -> None:
     """Refuse a run whose GPUs are not here, or whose GPUs this PyTorch build has no kernels for.
 
     Args:
@@ -123,6 +125,7 @@ def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None
         accelerator: as from `choose_accelerator`.
         wanted: GPUs on this node.
         gpu_arch: architecture that the trainer config is written for, such as `sm_70`; None checks the GPUs here alone.
+        devices: trainer.devices, whose indices have to be there if it is a list.
 
     Raises:
         SettingError: GPUs or kernels are missing.
@@ -142,6 +145,9 @@ def check_gpus(trainer: str, accelerator: str, wanted: int, gpu_arch: str | None
             f"{trainer} needs {wanted} {kind}GPU{'s' if wanted != 1 else ''} on each node, and this machine has {has}: "
             f"run it there, or take trainer=auto or a smaller trainer.devices. {kernels}".rstrip()
         )
+    if isinstance(devices, list) and max(devices) >= present:
+        numbers = "0" if present == 1 else f"0 to {present - 1}"
+        raise SettingError(f"trainer.devices={devices} names a GPU that this machine lacks; its GPUs are {numbers}.")
     if kernels:
         raise SettingError(kernels)
 

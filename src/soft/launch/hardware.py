@@ -67,7 +67,7 @@ def choose_hardware(
     launch = find_launch()
     count, nodes = count_devices(accelerator, devices, oversubscribe, launch), count_nodes(num_nodes, launch)
     try:
-        check_gpus(f"trainer={name}", accelerator, count, gpu_arch)
+        check_gpus(f"trainer={name}", accelerator, count, gpu_arch, devices)
     except SettingError as error:
         if lacking is None:
             raise

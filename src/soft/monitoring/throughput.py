@@ -12,6 +12,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start, self._images = time.perf_counter(), 0  # a resumed run may start in the middle of an epoch
+        self._logged_step = trainer.global_step
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start, self._images = time.perf_counter(), 0
@@ -28,6 +29,8 @@ class Throughput(Callback):
         now = time.perf_counter()
         # A tensor on the host: Lightning would copy a number to the device, and read it back for the progress bar.
         pl_module.log("images_per_second", torch.tensor(self._images / (now - self._start)), on_step=True)
-        # Lightning logs in the same rhythm, so a logged value covers the time since the previous one.
-        if (trainer.global_step % trainer.log_every_n_steps) == 0:
-            self._start, self._images = now, 0
+        # Lightning logs in the same rhythm, so a logged value covers the time since the previous one. While gradients
+        # are accumulated the step stays the same, and nothing is logged.
+        step = trainer.global_step
+        if step % trainer.log_every_n_steps == 0 and step != self._logged_step:
+            self._start, self._images, self._logged_step = now, 0, step

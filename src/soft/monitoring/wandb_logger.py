@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Settings of a run that wandb.init takes as texts.
 _TEXTS = frozenset({"entity", "project", "name", "group", "job_type", "notes"})
 WANDB_MODES = ("auto", "online", "offline", "disabled")
+_FORMER_MODES = {"run": "online", "dryrun": "offline"}  # W&B still reads these names from WANDB_MODE
 
 
 class WandbRunLogger(WandbLogger):
@@ -141,6 +142,8 @@ def resolve_wandb_mode(mode: str) -> str:
     check_choice("logger.wandb.mode", mode, WANDB_MODES)
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_login() else "offline")
+        mode = _FORMER_MODES.get(mode, mode)
+        check_choice("WANDB_MODE", mode, WANDB_MODES[1:])
     if mode == "online" and not has_wandb_login():
         raise SettingError(
             "logger.wandb.mode=online needs a login: `wandb login` or WANDB_API_KEY in the environment; mode=offline "
