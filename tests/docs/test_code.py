@@ -33,12 +33,13 @@ def run(text: str) -> dict[str, object]:
 
 def test_every_page_with_code_is_run_here():
     shown = {page.name for page in PAGES if blocks(page, "python")}
-    assert shown == {"after_training.md", "own_attention.md", "own_data.md", "python.md", "transfer.md"}
+    assert shown == {"README.md", "after_training.md", "own_attention.md", "own_data.md", "python.md", "transfer.md"}
 
 
 @pytest.mark.slow
-def test_python(capsys, tmp_path):
-    (block,) = blocks(DOCS / "python.md", "python")
+def test_the_readmes_python(capsys, tmp_path):
+    (block,) = blocks(ROOT / "README.md", "python")
+    assert blocks(DOCS / "python.md", "python") == [block]
     run(block.text)
     assert re.search(r"\{'top1': \d", capsys.readouterr().out)
     assert (tmp_path / "maps.png").stat().st_size > 10_000
