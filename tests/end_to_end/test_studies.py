@@ -148,6 +148,10 @@ def test_a_study_evaluates_what_it_trained(tmp_path):
     with (tmp_path / "sweep" / "report" / "table.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["evaluation.model.attention.newton_iters"] for row in table] == ["1", "20"]
+    evaluations = tmp_path / "sweep" / "0" / "evaluations"
+    with (evaluations / "evaluations.csv").open(newline="") as file:
+        assert [row["model.attention.newton_iters"] for row in csv.DictReader(file)] == ["1", "20"]
+    assert "| model.attention.newton_iters | top-1 (%) |" in (evaluations / "console.log").read_text()
 
     again = run(*study, cwd=tmp_path)
     assert "1 of 1 runs are finished already" in again.stdout
