@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+import torch
 
 import soft
 from soft.attention import ATTENTIONS
@@ -116,8 +117,9 @@ def test_notebook(capsys, tmp_path, monkeypatch):
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert "hydra" not in "".join(code).lower()
     (parameter,) = re.findall(r"^EPOCHS = \d+.*$", "".join(f"{cell}\n" for cell in code), re.MULTILINE)
-    namespace = run("\n".join(cell.replace(parameter, "EPOCHS = 1") for cell in code))
-    assert namespace["fitted"].metrics["val/top1"] > 50
+    torch.manual_seed(0)  # after one epoch, top-1 lies between 30 and 80 %, depending on the weights at the start
+    namespace = run("\n".join(cell.replace(parameter, "EPOCHS = 2") for cell in code))
+    assert namespace["fitted"].metrics["val/top1"] > 80
     assert (tmp_path / "outputs" / "quickstart" / "checkpoints" / "best.ckpt").is_file()
     assert ".png: " in capsys.readouterr().out
 
