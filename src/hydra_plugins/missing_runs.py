@@ -120,9 +120,10 @@ def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
     Raises:
         Exception: the error of the first run that failed.
     """
-    evaluated = [Path(result.working_dir) for result in results if result.status == JobStatus.COMPLETED]
-    evaluated = [folder for folder in evaluated if (folder / "evaluation.json").is_file()]
-    if evaluated:
+    folders = dict.fromkeys(Path(result.working_dir) for result in results if result.status == JobStatus.COMPLETED)
+    trained = any((folder / "result.json").is_file() for folder in folders)  # and maybe evaluated in the same folder
+    evaluated = [folder for folder in folders if (folder / "evaluation.json").is_file()]
+    if evaluated and not trained:
         from soft.studies.evaluation_table import FILE, write_evaluation_table
 
         print(f"\n{write_evaluation_table(evaluated, sweep)}\n\ntable: {sweep / FILE}", flush=True)
