@@ -14,7 +14,6 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from cli.command_line import ConfigError, quote, unquote
 from hydra_plugins.grid import MULTIRUN, as_word
 from hydra_plugins.missing_runs import finish, lock_sweep, run_missing
+from hydra_plugins.search_space import holds, split
 
 
 @dataclass
@@ -121,7 +121,7 @@ class OptunaSearch(Sweeper):
         if not study.trials:
             study.set_user_attr("question", question)
             own = {key: OmegaConf.select(self.config, key) for key in space}
-            inside = {key: value for key, value in own.items() if _holds(space[key], value)}
+            inside = {key: value for key, value in own.items() if holds(space[key], value)}
             for key in own.keys() - inside.keys():
                 print(f"{key}={own[key]} is not among the values to search, so the first trial draws one", flush=True)
             study.enqueue_trial(inside)
@@ -157,49 +157,8 @@ class OptunaSearch(Sweeper):
         return results
 
 
-def split(params: Mapping[str, str], typed: Sequence[str], parser: OverridesParser) -> tuple[dict[str, Any], list[str]]:
-    """Return Optuna's distribution of each setting that is searched, and the overrides that hold in every trial.
-
-    A setting that is typed with one value holds in every trial. A setting that is typed with several values is searched
-    among those.
-
-    Raises:
-        ConfigError: nothing is left to search, or a setting has no distribution.
-    """
-    overrides = {override.get_key_element(): override for override in parser.parse_overrides(list(typed))}
-    space = {key: parser.parse_override(f"{key}={text}") for key, text in params.items() if key not in overrides}
-    space |= {key: override for key, override in overrides.items() if override.is_sweep_override()}
-    held = [override.input_line for override in overrides.values() if not override.is_sweep_override()]
-    if not space:
-        raise ConfigError("Nothing is left to search; leave a setting of hydra.sweeper.params open.")
-    return {key: _distribution(override) for key, override in space.items()}, held
-
-
-def _distribution(override: Override) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if not override.is_sweep_override():
-        raise ConfigError(
-            f"hydra.sweeper.params.{override.input_line} has to be choice(...), range(...) or interval(...)."
-        )
-    if not override.is_interval_sweep():
-        return CategoricalDistribution(list(override.sweep_iterator()))
-    interval = override.value()
-    whole = isinstance(interval.start, int) and isinstance(interval.end, int)
-    distribution = IntDistribution if whole else FloatDistribution
-    return distribution(interval.start, interval.end, log="log" in interval.tags)
-
-
 def _asked(study: Any) -> int:
     return sum(trial.state.name != "WAITING" for trial in study.trials)
-
-
-def _holds(distribution: Any, value: object) -> bool:
-    """Return whether a setting's value is one of those that a distribution draws."""
-    try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except (TypeError, ValueError):
-        return False
 
 
 def _interrupted(study: Any, space: Mapping[str, Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hydra_plugins.optuna_search import _holds
+from hydra_plugins.search_space import holds
 
 optuna = pytest.importorskip("optuna")
 
@@ -20,4 +20,4 @@ optuna = pytest.importorskip("optuna")
 )
 def test_own_values_outside_of_the_space_are_not_tried(distribution, value, held):
     name, *arguments = distribution
-    assert _holds(getattr(optuna.distributions, name)(*arguments), value) is held
+    assert holds(getattr(optuna.distributions, name)(*arguments), value) is held
