@@ -75,6 +75,7 @@ class Command:
                 self._cfg.hydra.runtime.output_dir = str(folder)
                 self._cfg.hydra.job.name = self._cfg.hydra.job.config_name = name
             HydraConfig.instance().set_config(self._cfg)
+            self._hydra_cfg = HydraConfig.instance().cfg
             self._defaults = default_config([CONFIG_DIR])
         self._task = copy.deepcopy(self._cfg)
         with flag_override(self._task, ["readonly", "struct"], False):
@@ -115,7 +116,7 @@ class Command:
     @contextlib.contextmanager
     def _active(self) -> Iterator[None]:
         GlobalHydra.instance().hydra = self._hydra
-        HydraConfig.instance().set_config(self._cfg)
+        HydraConfig.instance().cfg = self._hydra_cfg  # `set_config` would copy all of it
         with (
             contextlib.redirect_stdout(io.StringIO()),
             _begin_nothing(self.name),

@@ -1,12 +1,14 @@
 """Every point of every study composes, at both scales, and its model builds."""
 
 import functools
+import pickle
 import re
 
 import hydra
 import pytest
 import torch
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -34,7 +36,21 @@ def jobs_of(study, scale, *typed):
 def points(study, scale, *typed):
     """The resolved configurations of the runs, of the first seed alone."""
     jobs = [job for job in jobs_of(study, scale, *typed) if not {f"seed={seed}" for seed in (1, 2, 3, 4)} & set(job)]
-    return [OmegaConf.to_container(compose(*job), resolve=True, throw_on_missing=True) for job in jobs]
+    return [OmegaConf.to_container(point(job), resolve=True, throw_on_missing=True) for job in jobs]
+
+
+def point(job):
+    """Return the configuration of one run; those that differ in single settings alone are composed once."""
+    settings = [word for word in job if "." in word.partition("=")[0]]
+    config = pickle.loads(composed(*(word for word in job if word not in settings)))
+    # As Hydra does it after it has composed the groups.
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(settings), config)
+    return config
+
+
+@functools.cache
+def composed(*words):
+    return pickle.dumps(compose(*words))
 
 
 def compose(*overrides, whole=False):

@@ -12,6 +12,7 @@ from soft.hardware.layout import BatchLayout
 from soft.launch.hardware import Hardware
 from soft.launch.trainer import create_trainer
 from soft.monitoring.throughput import Throughput
+from tests.marks import slow
 from tests.training.small_run import train
 
 DEVICE = torch.device("cpu")  # stands for any device
@@ -89,8 +90,8 @@ class Watch(Callback):
             self.places = self.found.places
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("log_every", [1, 50])
+@pytest.mark.parametrize("precision", [slow("32-true"), "bf16-mixed"])
+@pytest.mark.parametrize("log_every", [1, slow(50)])
 @pytest.mark.parametrize("per_device", [4, 8], ids=["accumulated", "at once"])
 def test_a_training_step_waits_once(precision, log_every, per_device, tmp_path, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # the bar of a terminal is drawn

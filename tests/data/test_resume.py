@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from soft.data.augmentation import Augmentation
+from tests.marks import slow
 
 
 class Recorder(LightningModule):
@@ -63,7 +64,7 @@ def train(make, num_workers: int, accumulated: int, callbacks=(), checkpoint: Pa
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, slow(2)])
 def test_a_resumed_run_sees_what_the_uninterrupted_one_would_have(make, tmp_path, num_workers):
     # Two steps of two micro-batches an epoch. Lightning starts the workers of a resumed run before it names the epoch.
     whole = train(make, 0, 2, [SaveEverywhere(tmp_path)])

@@ -11,6 +11,8 @@ from mkdocs.config import load_config
 from tests.browser import needs_browser, open_file, outside
 from tests.docs.pages import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):

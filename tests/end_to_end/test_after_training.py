@@ -89,6 +89,7 @@ def test_predict_with_other_files(folder):
     assert prepared == json.loads((folder / "old" / "predictions.json").read_text())["preprocessing"]
 
 
+@pytest.mark.slow
 def test_evaluate_in_depth(folder):
     done = invoke("evaluate.py", CHECKPOINT, "hydra.run.dir=evaluated", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -17,8 +17,9 @@ from soft.benchmark.gpu_check.training import measure_training
 from soft.benchmark.reporter import Reporter
 from tests.end_to_end.command import ROOT, environment
 from tests.end_to_end.fork_server import Forked
+from tests.marks import slow
 
-SLOW = {"training", "waits", "cores", "memory"}
+SLOW = {"training", "waits", "cores", "memory", "numbers"}
 
 
 @pytest.fixture
@@ -43,9 +44,7 @@ class Forking:
         return process
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PARTS]
-)
+@pytest.mark.parametrize("name", [slow(name) if name in SLOW else name for name in PARTS])
 def test_every_part(name, check, monkeypatch):
     """Limits of speed are a GPU's; what is computed and waited for has to hold anywhere."""
     part, seconds = PARTS[name]

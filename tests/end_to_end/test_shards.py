@@ -12,6 +12,7 @@ import pytest
 
 from tests.data.class_folders import write_class_folders
 from tests.end_to_end.command import ROOT, read_csv, run, run_fresh, run_here, values
+from tests.marks import slow
 
 SMALL = ("data.img_size=32", "data.batch_size=8", "data.val_batch_size=4", "schedule.epochs=2", "augment=paper")
 ALL_STEPS = ("schedule.warmup_epochs=0", "trainer.log_every_n_steps=1")
@@ -99,10 +100,7 @@ def test_writing_goes_on_after_a_kill(tmp_path):
         ("write_shards.py", ["data.root=tree", "out=x", "shard_size=0"], ["shard_size=0", "at least 1"]),
         ("train.py", ["data=imagenet_wds", "data.root=nowhere"], ["data.root=nowhere is not", "$IMAGENET_SHARDS"]),
         ("train.py", ["data=imagenet_wds", "data.root=tree"], ["no train-*.tar", "no .tar file"]),
-        pytest.param(
-            *("train.py", ["data=hf", "data.path=./nowhere"], ["data.path=nowhere", "cannot be loaded"]),
-            marks=pytest.mark.slow,
-        ),
+        slow("train.py", ["data=hf", "data.path=./nowhere"], ["data.path=nowhere", "cannot be loaded"]),
     ],
     ids=["no folders", "no root", "no out", "size", "no shards", "no shards in it", "no set"],
 )

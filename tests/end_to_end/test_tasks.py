@@ -27,7 +27,7 @@ TASKS = {
     "recall": EXAMPLES,
     "listops_short": EXAMPLES,
     "listops": (*EXAMPLES, "data.img_size=[1,40]", "data.min_length=3"),
-    "pathfinder": (*EXAMPLES, "data.dashes=6", "data.distractor_dashes=2"),
+    "pathfinder": (*EXAMPLES, "data.img_size=16", "data.seed_distance=3", "data.dashes=3", "data.distractor_dashes=1"),
     "pixels": ("data.img_size=8", "trainer.limit_train_batches=4", "data.val_batch_size=360"),
 }
 

@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from tests.end_to_end.command import read_csv, run, run_fresh, run_here, values
+from tests.marks import slow
 
 TINY = ("data=fake", "data.train_images=64", "data.val_images=20", "data.batch_size=16", "schedule.epochs=2")
 
@@ -79,7 +80,7 @@ def test_screen_tells_before_and_after(digits):
     assert "Warning" not in digits[1].stderr
 
 
-@pytest.mark.parametrize(("name", "start"), [("best", run_fresh), ("last", run_here)], ids=["best", "last"])
+@pytest.mark.parametrize(("name", "start"), [slow("best", run_fresh), ("last", run_here)], ids=["best", "last"])
 def test_evaluate_gives_the_logged_top1(digits, name, start):
     folder, _ = digits
     start("evaluate.py", f"checkpoint=run/checkpoints/{name}.ckpt", f"hydra.run.dir={name}", cwd=folder.parent)
@@ -294,7 +295,7 @@ def test_two_processes_take_the_steps_of_one(two_processes):
     assert [path.name for path in two_processes.parent.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize("trainer", ["cpu", pytest.param("cpu_ddp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trainer", ["cpu", slow("cpu_ddp")])
 def test_any_number_of_processes_evaluates_each_image_once(two_processes, trainer):
     run(
         "evaluate.py",

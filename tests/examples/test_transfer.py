@@ -12,6 +12,7 @@ from torchvision.models.detection import MaskRCNN, RetinaNet
 
 from soft.models.key_names import to_official_keys
 from tests.docs.pages import ROOT
+from tests.marks import slow
 
 EXAMPLES = ROOT / "examples"
 ALL = pytest.mark.parametrize("name", ["retinanet", "mask_rcnn", "upernet"])
@@ -36,7 +37,7 @@ def test_an_example_has_at_most_60_lines(path):
     assert len(path.read_text().splitlines()) <= 60
 
 
-@ALL
+@pytest.mark.parametrize("name", ["retinanet", slow("mask_rcnn"), slow("upernet")])
 def test_an_example_trains_all_of_its_backbone(name, capsys):
     model, losses = load(name).main(words(name))
     assert len(losses) == 2

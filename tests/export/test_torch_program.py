@@ -13,10 +13,11 @@ from soft.export.output_check import check_difference
 from soft.export.timm_folder import check_account, export_timm, push
 from soft.export.torch_program import export_program, program_metadata
 from tests.export.small_model import FACTS, small_model
+from tests.marks import slow
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("inverse", ["newton", pytest.param("cholesky", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("inverse", ["newton", slow("cholesky")])
 def test_a_program_has_the_logits_and_the_metadata(tmp_path, inverse):
     model = small_model(inverse=inverse)
     assert export_program(model, tmp_path / "model.pt2", (32, 48), FACTS.to_dict()) < 1e-5

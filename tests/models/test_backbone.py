@@ -12,6 +12,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from soft.attention import ATTENTIONS
 from soft.errors import SettingError
 from soft.models import SoftTransformer
+from tests.marks import slow
 from tests.models.shells import NAMES, SHALLOW, shell
 
 ALL = pytest.mark.parametrize("name", NAMES)
@@ -301,7 +302,7 @@ def test_fx(attention):
     torch.testing.assert_close(traced(x)[nodes[-1]], model(x))
 
 
-@EVERY_ATTENTION
+@pytest.mark.parametrize("attention", [name if name in ("soft", "softmax") else slow(name) for name in ATTENTIONS])
 def test_export_with_a_free_batch_size(attention):
     short = {**SHORT, "newton_iters": 3} if attention in ("soft", "soft_norm") else SHORTEST
     model = small(attention=attention, **short)

@@ -4,8 +4,10 @@ import pytest
 import timm
 import torch
 
+from tests.marks import slow
 
-@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+
+@pytest.mark.parametrize("train", [True, slow(False)], ids=["train", "eval"])
 @pytest.mark.parametrize("attention", ["soft", "soft_norm"])
 def test_one_graph(attention, train):
     torch._dynamo.reset()

@@ -10,9 +10,9 @@ from soft.benchmark.reference_model import ReferenceTransformer
 from soft.models.checkpoints import load_weights
 from soft.models.key_names import to_official_keys
 from tests.golden import MODEL_CASES, TOLERANCE, golden, image, official_weights, relative_error
+from tests.marks import slow
 
-SLOW = [pytest.param(f"soft_{size}", marks=pytest.mark.slow) for size in ("small_39m", "medium", "large", "huge")]
-SLOW += [pytest.param("soft_norm_huge", marks=pytest.mark.slow)]
+SLOW = [slow(f"soft_{size}") for size in ("small_39m", "medium", "large", "huge")] + [slow("soft_norm_huge")]
 CASES = pytest.mark.parametrize("case", list(MODEL_CASES))
 
 

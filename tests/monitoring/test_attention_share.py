@@ -18,6 +18,7 @@ from soft.runs.idle_attention import by_stage, idle_note, show_stages
 from soft.runs.result import read_metrics
 from soft.runs.signals import Stopped
 from tests.invoke import invoke
+from tests.marks import slow
 from tests.runs.test_exact_resume import stop_at
 from tests.training.small_run import Hook, outcome, train, unequal
 
@@ -65,10 +66,10 @@ def test_it_is_that_of_the_averaged_weights_on_the_first_validation_images(monit
         assert by_stage(last, name) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("moment", [("on_train_batch_end", 8), ("on_validation_batch_end", 1)], ids=lambda at: at[0])
-def test_so_is_a_run_that_was_stopped(moment, monitored, tmp_path):
+@pytest.mark.parametrize(("hook", "count"), [slow("on_train_batch_end", 8), ("on_validation_batch_end", 1)])
+def test_so_is_a_run_that_was_stopped(hook, count, monitored, tmp_path):
     with pytest.raises(Stopped):
-        train(tmp_path, AttentionShare(5), NewtonResidual(5), stop_at(*moment))
+        train(tmp_path, AttentionShare(5), NewtonResidual(5), stop_at(hook, count))
     resumed = train(tmp_path, AttentionShare(5), NewtonResidual(5))
     assert list(unequal(outcome(resumed), monitored[0])) == []
 

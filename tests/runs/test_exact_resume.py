@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from soft.runs.signals import SIGNALS, Stopped
+from tests.marks import slow
 from tests.training.small_run import Hook, outcome, train, unequal
 
 
@@ -36,7 +37,10 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+FAST = ("between accumulated batches", "before the validation", "in the validation", "second epoch")
+
+
+@pytest.mark.parametrize("moment", [moment if moment in FAST else slow(moment) for moment in MOMENTS])
 def test_stopped_and_resumed(moment, whole, tmp_path):
     with pytest.raises(Stopped) as stopped:
         train(tmp_path, stop_at(*MOMENTS[moment]))

@@ -8,6 +8,7 @@ from soft.studies.run_report import write_run_page
 from soft.studies.single_run import read_single_run
 from soft.studies.sweep_report import write_report
 from tests.browser import BROWSER, needs_browser, outside
+from tests.marks import slow
 from tests.studies.runs import write_evaluation, write_maps, write_single_run
 from tests.studies.sweeps import CONFIG, grid_sweep, newton_sweep
 
@@ -67,7 +68,7 @@ def test_page_draws_its_plots_without_a_network(tmp_path, open_page):
     assert "80.5" in page.locator(".hovertext").first.text_content()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [slow(1280), 390])
 def test_a_judged_study_fits_a_desktop_and_a_phone(tmp_path, open_page, width):
     gate = {"ceiling_min": 99.9, "floor_max": 30}
     study = {"reference": {"model.attention.newton_iters": 20}, "gate": gate}

@@ -86,6 +86,7 @@ def test_single_ones_do_not(tmp_path):
     assert trainer.lightning_module.guard.skipped == 3
 
 
+@pytest.mark.slow
 def test_a_float16_scaler_finds_its_scale(tmp_path):
     """A scaler finds its scale by overflowing in the first steps; these are skipped, and do not end the run."""
     seen = []

@@ -25,6 +25,7 @@ import soft  # noqa: F401 - registers the models
 from soft.attention import ATTENTIONS
 from soft.attention.fast import fused
 from soft.training.weight_average import WeightAverage
+from tests.marks import slow
 
 PRECISIONS = {
     "32-true": (torch.float32, None),
@@ -155,13 +156,13 @@ def check_step(model: nn.Module, precision: str, size: int) -> None:
 
 def cases() -> list:
     """Return every model in every precision, of which the deep ones take long."""
-    fast = {("soft_pico", precision) for precision in PRECISIONS}
-    fast |= {(name, precision) for name in ("soft_tiny", "soft_norm_tiny") for precision in ("32-true", "bf16-mixed")}
+    fast = {("soft_pico", "32-true"), ("soft_pico", "bf16-mixed"), ("soft_norm_tiny", "bf16-mixed")}
+    shallow = ("soft_pico", "soft_tiny", "soft_norm_tiny")
     return [
         pytest.param(
             name,
             precision,
-            marks=() if (name, precision) in fast else pytest.mark.slow if name.endswith("_tiny") else pytest.mark.long,
+            marks=() if (name, precision) in fast else pytest.mark.slow if name in shallow else pytest.mark.long,
         )
         for name in timm.list_models("soft_*")
         if "encoder" not in name
@@ -178,7 +179,7 @@ def test_every_model(name, precision, pretend):
     check_step(model, precision, size)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", [slow("32-true"), "bf16-mixed"])
 @pytest.mark.parametrize("attention", sorted(set(ATTENTIONS) - {"soft", "soft_norm"}))
 def test_every_attention(attention, precision, pretend):
     with torch.device("meta"):

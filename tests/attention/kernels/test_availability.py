@@ -10,6 +10,7 @@ from soft.attention.kernels import availability
 from soft.attention.kernels.availability import check_kernels, check_sizes, kernels_work, largest_error, why_not
 from soft.errors import SettingError
 from tests.attention.kernels.interpreter import interpreted
+from tests.marks import slow
 
 CPU = torch.device("cpu")
 
@@ -30,11 +31,12 @@ def untried():
 
 @interpreted
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "normalised"])
-@pytest.mark.parametrize("m", [1, 16, 49])
+@pytest.mark.parametrize("m", [1, 16, slow(49)])
 def test_the_kernels_agree_with_pytorch_by_far(m, normalised):
     assert largest_error(CPU, m, 32, normalised) < availability.MAX_ERROR / 50
 
 
+@pytest.mark.slow
 @interpreted
 def test_products_in_plain_tf32_would_not_pass(monkeypatch):
     from triton.runtime.interpreter import InterpreterBuilder

@@ -7,6 +7,7 @@ from soft.attention.gaussian import gaussian_kernel
 from soft.attention.newton import RIDGE, add_ridge, kernel_inverse
 from tests.attention.kernels.interpreter import interpreted
 from tests.golden import golden, relative_error
+from tests.marks import slow
 
 pytestmark = interpreted
 VARIANTS = pytest.mark.parametrize("normalised", [False, True], ids=["plain", "normalised"])
@@ -25,7 +26,7 @@ def kernels(*spreads: float, m: int, width: int = 8) -> torch.Tensor:
     return gaussian_kernel(landmarks.double(), landmarks.double())
 
 
-@pytest.mark.parametrize("iters", [1, 2, 5, 10, 20])
+@pytest.mark.parametrize("iters", [1, 2, 5, slow(10), slow(20)])
 @pytest.mark.parametrize("case", ["newton_well", "newton_ill"])
 def test_iterates_of_the_released_code(case, iters):
     expected = golden(f"{case}.T{iters}")
@@ -37,7 +38,7 @@ def test_iterates_of_the_released_code(case, iters):
 
 
 @VARIANTS
-@pytest.mark.parametrize("m", [1, 7, 16, 49, 64])
+@pytest.mark.parametrize("m", [1, 7, 16, slow(49), slow(64)])
 def test_any_size_and_each_matrix_by_itself(m, normalised):
     a = kernels(0.7, 1.0, 2.0, m=m)
     found = invert(a[None], normalised=normalised)
@@ -49,7 +50,7 @@ def test_any_size_and_each_matrix_by_itself(m, normalised):
 
 
 @VARIANTS
-@pytest.mark.parametrize("iters", [1, 3, 4, 6, 20])
+@pytest.mark.parametrize("iters", [1, slow(3), 4, slow(6), 20])
 def test_any_number_of_steps(iters, normalised):
     a = kernels(0.3, 1.0, 3.0, m=12)
     expected = kernel_inverse(a, iters=iters, normalised=normalised)
@@ -58,7 +59,7 @@ def test_any_number_of_steps(iters, normalised):
         assert relative_error(ours, theirs) < max(1e-5, 4 * rounding)
 
 
-@pytest.mark.parametrize("spread", [0.0, 1e-6, 1e-3, 1e-2])
+@pytest.mark.parametrize("spread", [slow(0.0), slow(1e-6), 1e-3, slow(1e-2)])
 @VARIANTS
 def test_near_coincident_landmarks_are_as_exact_as_in_pytorch(spread, normalised):
     """The condition number with the ridge is 4,901."""

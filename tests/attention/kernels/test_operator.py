@@ -12,13 +12,14 @@ from soft.attention.soft import NormalisedSoftAttention, SoftAttention
 from tests.attention.kernels.interpreter import interpreted
 from tests.attention.test_soft import CASES, OFFICIAL, golden_attention
 from tests.golden import TOLERANCE, golden, image, relative_error
+from tests.marks import slow
 
 pytestmark = interpreted
 VARIANTS = pytest.mark.parametrize("normalised", [False, True], ids=["plain", "normalised"])
 NAMES = ("out", "q", "landmarks", "v", "filters")
 
 
-@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize("case", [case if case == "attn_stage1" else slow(case) for case in CASES])
 def test_golden_output_and_gradients(case):
     module, q, v = golden_attention(case, torch.float32)
     module.kernels = "triton"
@@ -73,7 +74,7 @@ def assert_as_exact_as_pytorch(tensors, grid, least=1e-5, **options):
 
 
 @VARIANTS
-@pytest.mark.parametrize("m", [1, 7, 16, 49, 64])
+@pytest.mark.parametrize("m", [1, 7, 16, slow(49), slow(64)])
 def test_any_number_of_landmarks(m, normalised):
     """Fewer steps of Newton's do, except at the usual size: test_matrices.py has all of them at any size."""
     iters = 20 if m == 49 else 6
@@ -98,7 +99,7 @@ def test_truncated_iterates_and_a_global_factor(normalised, iters):
 
 
 @VARIANTS
-@pytest.mark.parametrize("spread", [0.0, 1e-3, 3e-2])
+@pytest.mark.parametrize("spread", [slow(0.0), 1e-3, slow(3e-2)])
 def test_near_coincident_landmarks(spread, normalised):
     assert_as_exact_as_pytorch(inputs(m=49, spread=spread, center=0.2), (5, 7), normalised=normalised)
 
@@ -127,7 +128,7 @@ def test_whole_modules_are_the_reference(normalised):
     assert max(errors) < 2e-5, errors
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, slow(torch.float16)], ids=str)
 def test_half_precision_inputs_are_computed_in_float32(dtype):
     q, landmarks, v, filters, grad = inputs()
     half = [q.to(dtype), landmarks, v.to(dtype), filters, grad]
