@@ -33,22 +33,19 @@ def train(cfg: DictConfig) -> float | None:
     clock = begin(cfg.seed)
 
     # Data, and the model that is built once the data has said how many classes there are
-    datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
-    build = partial(
-        build_module, ImageClassifier, recipe, datamodule.augment, datamodule.img_size, datamodule=datamodule
-    )
+    data = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
+    build = partial(build_module, ImageClassifier, recipe, data.augment, data.img_size, datamodule=data)
 
     # Plan
     if cfg.preflight:
-        warm = partial(build, checkpoint=cfg.checkpoint)
-        plan, _ = plan_run(recipe, trainer_name, datamodule, warm, folder, rehearse=True)
+        plan, _ = plan_run(recipe, trainer_name, data, partial(build, checkpoint=cfg.checkpoint), folder, rehearse=True)
         print_preflight(plan, folder / "preflight.txt", mask_text)
         raise SystemExit(plan.exit_code)
     with start_in(folder, cfg.resume, recipe) as start:
         if start.finished:
             return best_value(read_result(folder))
         begun = partial(build, checkpoint=None if start.checkpoint else cfg.checkpoint)
-        plan, module = plan_run(recipe, trainer_name, datamodule, begun, folder)
+        plan, module = plan_run(recipe, trainer_name, data, begun, folder)
 
         # Loggers, callbacks and trainer
         job, loggers = name_job(folder), instantiate(cfg.logger).values()
@@ -60,7 +57,7 @@ def train(cfg: DictConfig) -> float | None:
         # Fit, and its result
         write_config(folder, OmegaConf.to_yaml(recipe))
         print_plan(plan, [start.note], mask_text)
-        fit(trainer, module, datamodule, plan.facts, start.checkpoint, typed_command())
+        fit(trainer, module, data, plan.facts, start.checkpoint, typed_command())
         result = summarise_run(trainer, folder, plan.facts, clock.seconds)
         write_result(folder, result)
         print_result(trainer, folder, result)
