@@ -14,7 +14,8 @@ import soft
 from soft.data.sampling import EpochSampler
 from soft.errors import SettingError
 from soft.runs.folder import claim, find_unfinished, mark_run, read_mark
-from soft.runs.resume import newest_checkpoint, open_run
+from soft.runs.last_checkpoint import newest_checkpoint
+from soft.runs.resume import open_run
 from soft.runs.signals import Stopped
 from tests.runs.test_exact_resume import stop_at
 from tests.training.small_run import Hook, outcome, train, unequal

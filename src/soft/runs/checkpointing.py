@@ -11,6 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from soft.errors import SettingError
+from soft.runs.last_checkpoint import LAST, PREVIOUS
 from soft.runs.position import current_position
 from soft.runs.signals import SIGNALS, stopped_by
 from soft.settings import check_number, check_whole
@@ -129,9 +130,9 @@ class LastCheckpoint(Callback):
         if position == self._saved:
             return
         self._saved, self._time = position, time.monotonic()
-        last, fresh = self.dirpath / "last.ckpt", self.dirpath / ".last.ckpt"
+        last, fresh = self.dirpath / LAST, self.dirpath / f".{LAST}"
         trainer.save_checkpoint(fresh)
         if trainer.is_global_zero:
             if last.is_file():
-                link_file(last, self.dirpath / "previous.ckpt")
+                link_file(last, self.dirpath / PREVIOUS)
             fresh.replace(last)

@@ -1,17 +1,13 @@
 """Decides what a command does in its folder: begin a run, go on with one, or nothing, because it is finished."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor, nn
 
 from soft.errors import SettingError, first_few
-from soft.models.checkpoints import find_damage
 from soft.runs.folder import (
     METRICS,
     RESULT,
@@ -25,13 +21,10 @@ from soft.runs.folder import (
     this_launch,
 )
 from soft.runs.identity import LAYOUT, MACHINE, differences
-from soft.runs.position import Position, read_position
+from soft.runs.last_checkpoint import LAST, has_checkpoint, make_last, newest_checkpoint, position_of
+from soft.runs.position import Position
 from soft.runs.signals import SIGNALS, Stopped
-from soft.writing import link_file, replace_text
-
-log = logging.getLogger(__name__)
-
-CHECKPOINTS = ("last.ckpt", "previous.ckpt", "best.ckpt")  # in the order in which a run goes on from them
+from soft.writing import replace_text
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ def start_in(folder: Path, resume: str | None, recipe: Mapping[str, object]) -> 
         try:
             yield start
         except Stopped as stopped:
-            where = "" if _has_checkpoint(folder) else ", from the start: there is no checkpoint yet"
+            where = "" if has_checkpoint(folder) else ", from the start: there is no checkpoint yet"
             print(f"Stopped by {stopped.name}. {as_typed('resume', folder)} goes on{where}.")
             raise
 
@@ -105,7 +98,7 @@ def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> 
             )
     mark = read_mark(folder)
     own = source is None or run_folder(source) == folder
-    if mark is None or not (_has_checkpoint(folder) or (folder / METRICS).exists()):
+    if mark is None or not (has_checkpoint(folder) or (folder / METRICS).exists()):
         if not own:
             return _go_on_elsewhere(source, folder, recipe)
         return Start("There is nothing of this configuration to go on with: a new run begins." if resume else "")
@@ -130,7 +123,7 @@ def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> 
     begun = "" if recipe.get("checkpoint") is None else "The weights it began with (checkpoint) are not loaded again. "
     note = f"Goes on in {from_here(folder)} from {position}, with {checkpoint.name}. "
     note += begun + _explain_machine(recipe, mark)
-    return Start(note.rstrip(), folder / "checkpoints" / CHECKPOINTS[0], position)
+    return Start(note.rstrip(), folder / "checkpoints" / LAST, position)
 
 
 def _explain_machine(recipe: Mapping[str, object], mark: Mapping[str, object]) -> str:
@@ -179,75 +172,4 @@ def _follow_first_rank(resume: str | None, folder: Path) -> Start:
         return Start(checkpoint=source if source.is_file() else newest_checkpoint(source))
     if (folder / RESULT).exists():
         return Start(finished=True)
-    return Start(checkpoint=folder / "checkpoints" / CHECKPOINTS[0] if _has_checkpoint(folder) else None)
-
-
-def _has_checkpoint(folder: Path) -> bool:
-    return any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS)
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint of the run in `folder`; None if it has none yet.
-
-    Raises:
-        SettingError: all of them are damaged.
-    """
-    damaged = []
-    for path in (folder / "checkpoints" / name for name in CHECKPOINTS):
-        if not path.is_file():
-            continue
-        if not (damage := find_damage(path)):
-            if damaged:
-                log.warning("%s; going on from %s.", "; ".join(damaged), path.name)
-            return path
-        damaged.append(f"{from_here(path)} is damaged ({damage})")
-    if damaged:
-        raise SettingError(f"{'; '.join(damaged)}. There is no other checkpoint to go on from.")
-    return None
-
-
-def position_of(checkpoint: Path) -> Position:
-    """Return where a checkpoint stands.
-
-    Raises:
-        SettingError: the file is damaged, or no training can go on from it.
-    """
-    if damage := find_damage(checkpoint):
-        raise SettingError(
-            f"{from_here(checkpoint)} is damaged ({damage}). "
-            f"{as_typed('resume', checkpoint.parent.parent)} takes the newest whole one."
-        )
-    try:
-        return read_position(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["position"])
-    except Exception as error:  # an archive of something else can hold anything
-        raise SettingError(
-            f"{from_here(checkpoint)} holds no training to go on with; if it is a file of weights, "
-            f"{as_typed('checkpoint', checkpoint)} begins a new training with them."
-        ) from error
-
-
-def make_last(checkpoint: Path, folder: Path) -> None:
-    """Make `checkpoint` the run's last.ckpt, from which the next resume=auto goes on; put a damaged last.ckpt aside."""
-    last, previous = (folder / "checkpoints" / name for name in CHECKPOINTS[:2])
-    if checkpoint == last:
-        return
-    if last.exists() and find_damage(last):
-        last.replace(last.with_name("damaged.ckpt"))
-    link_file(checkpoint, last)
-    if previous != checkpoint:  # it may be later than the checkpoint that the run goes on from
-        previous.unlink(missing_ok=True)
-
-
-def check_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint's weights that do not fit `module`.
-
-    Raises:
-        SettingError: some do not fit; the message names them.
-    """
-    own = {key: value.shape for key, value in module.state_dict().items()}
-    theirs = {key: value.shape for key, value in weights.items()}
-    if wrong := [key for key in {**own, **theirs} if own.get(key) != theirs.get(key)]:
-        raise SettingError(
-            f"The checkpoint is of another model ({', '.join(wrong[:3])} do not fit). Resume with the model, the "
-            "number of classes and ema.decay on or off as it was trained; src/evaluate.py takes any of its weights."
-        )
+    return Start(checkpoint=folder / "checkpoints" / LAST if has_checkpoint(folder) else None)

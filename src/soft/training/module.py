@@ -13,8 +13,8 @@ from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.models import metadata
 from soft.models.freezing import rest_frozen
+from soft.runs.last_checkpoint import check_weights
 from soft.runs.position import Position, current_position, describe_position, loop_state, read_position
-from soft.runs.resume import check_weights
 from soft.training.build import check_classes, describe_weights, load_module
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
