@@ -125,15 +125,16 @@ def test_an_image_does_not_depend_on_its_neighbours(attention):
     assert relative_error(module(x, (8, 8))[0], module(x[:1], (8, 8))[0]) < 1e-12
 
 
-def test_residual_is_that_of_the_kernel_between_the_landmarks():
-    module, x = small(newton_iters=4).float(), torch.randn(2, 64, 16)
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-3), (torch.float64, 1e-9)], ids=["float32", "float64"])
+def test_residual_is_that_of_the_kernel_between_the_landmarks(dtype, rtol):
+    module, x = small(newton_iters=4).to(dtype), torch.randn(2, 64, 16, dtype=dtype)
     q = module.q(x).reshape(2, 64, 2, 8).transpose(1, 2) * 8**-0.25
     landmarks = module.landmarks(q, (8, 8))
     a = gaussian_kernel(landmarks, landmarks)
     expected = inverse_residual(a, kernel_inverse(a, iters=4))
     residual = module.newton_residual(x, (8, 8))
     assert residual.shape == (2, 2)
-    torch.testing.assert_close(residual, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(residual, expected, rtol=rtol, atol=rtol / 100)
     assert not residual.requires_grad
 
 

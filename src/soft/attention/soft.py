@@ -148,7 +148,8 @@ class SoftAttention(nn.Module):
     def newton_residual(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return ‖I − A·A⁺‖_F / √m for each image and head of the input of `forward`, (B, h)."""
         with without_autocast(x.device.type), ieee_products():
-            q = split_heads(F.linear(x.float(), self.q.weight.float(), self.q.bias.float()), self.num_heads)
+            x, weight, bias = map(at_least_float32, (x, self.q.weight, self.q.bias))
+            q = split_heads(F.linear(x, weight, bias), self.num_heads)
             landmarks, _ = sample_landmarks(self.landmarks, q, grid, self.scale)
             a = gaussian_kernel(landmarks, landmarks)
             return inverse_residual(a, self.fast_inverse(a), self.normalised)
