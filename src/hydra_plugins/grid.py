@@ -16,6 +16,7 @@ from cli.places import STUDIES
 from cli.sweep_jobs import ExplainedError
 from hydra_plugins.missing_runs import finish, lock_sweep, run_missing
 from hydra_plugins.study_evaluations import asked_evaluations, evaluate_runs
+from soft.studies.sweep import PLANNED_RUNS
 
 MULTIRUN = "multirun.yaml"  # the name that Hydra's own sweepers use; the report reads the command from this file
 
@@ -44,7 +45,7 @@ class GridSweeper(BasicSweeper):
         jobs = expand(grids, arguments, OverridesParser.create(config_loader=self.hydra_context.config_loader))
         asked = asked_evaluations(self.config)
         with lock_sweep(self.config) as sweep:
-            OmegaConf.save(self.config, sweep / MULTIRUN)
+            OmegaConf.save(OmegaConf.merge({PLANNED_RUNS: len(jobs)}, self.config), sweep / MULTIRUN)
             results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
             evaluated = evaluate_runs(sweep, self.config, asked)
             finish(sweep, results)

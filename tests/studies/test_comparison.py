@@ -5,8 +5,8 @@ from scipy import stats
 
 from soft.studies.comparison import compare_pairs, compare_with_reference, find_faults, partner, solved_seeds
 from soft.studies.comparison_tables import differences_table, pairs_table
-from soft.studies.rows import aggregate
-from soft.studies.study import parse_study
+from soft.studies.rows import Measured, Row, aggregate
+from soft.studies.study import Study, parse_study
 from soft.studies.sweep import read_sweep, varying_settings
 from tests.studies.sweeps import VARIANTS, grid_sweep, newton_sweep, variants_sweep, write_run
 
@@ -165,3 +165,35 @@ def test_dead_attention_spoils_only_studies_of_attention(tmp_path):
     for number, lr in enumerate((0.001, 0.002)):
         write_run(tmp_path / str(number), 80.0, share=DEAD, optimizer__lr=lr)
     assert find_faults(*read(tmp_path)) == []
+
+
+def row(attention, seeds=(0, 1), **others):
+    settings = {"attention": attention, **others}
+    values = tuple(80.0 + seed + len(str(settings)) for seed in seeds)
+    return Row(settings, list(seeds), {"top1": Measured(values, tuple(seeds))}, {})
+
+
+def test_a_partner_with_the_same_settings_comes_first_where_one_is_not_set():
+    rows = [row("soft", conv=None), row("none", conv=None), row("soft", conv=0), row("none", conv=0)]
+    point = {"attention": "soft"}
+    assert [partner(each, rows, point) for each in rows] == [rows[0], rows[0], rows[2], rows[2]]
+
+
+def test_a_row_is_not_compared_with_another_point_while_its_own_reference_is_missing():
+    rows = [row("soft", size=6), row("softmax", size=6), row("softmax", size=8)]
+    study = Study(reference={"attention": "soft"})
+    early = compare_with_reference(rows, study, complete=False)
+    assert [comparison.other for comparison in early] == [rows[0], rows[0], None]
+    assert any("Runs are missing" in note for note in differences_table(early, study, complete=False).notes)
+    # A study that never has the point at other settings, such as a ceiling without a convolution, is compared with it.
+    assert [comparison.other for comparison in compare_with_reference(rows, study)] == [rows[0]] * 3
+
+
+def test_pairs_that_all_differ_by_the_same_are_not_judged():
+    rows = [row("soft"), row("none")]
+    rows[1].measured["top1"] = Measured((70.0, 71.0), (0, 1))
+    table = differences_table(
+        compare_with_reference(rows, Study(reference={"attention": "soft"})), Study(reference={"attention": "soft"})
+    )
+    assert cells(table, "real") in (None, ["", ""])
+    assert "All pairs of seeds differ by the same amount" in table.notes[0]

@@ -26,7 +26,12 @@ def test_two_numbers_make_a_heat_map(tmp_path):
     table = heat_map_table(found)
     assert [column.header for column in table.columns] == ["iterations T \\ landmarks m", "1", "4", "16"]
     assert [column.cells for column in table.columns][:2] == [["2", "20"], ["10.5 ± 0.5", "20.5 ± 0.5"]]
-    assert table.records[1] == {"landmarks m": 4, "iterations T": 2, "top1": 40.5, "top1_std": 0.5}
+    assert table.records[1] == {
+        "model.attention.num_landmarks": 4,
+        "model.attention.newton_iters": 2,
+        "top1": 40.5,
+        "top1_std": 0.5,
+    }
 
 
 def test_drawn_and_interactive(tmp_path):

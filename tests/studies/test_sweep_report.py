@@ -201,3 +201,46 @@ def test_a_search_is_drawn_as_points(tmp_path):
 def test_one_run_alone_has_a_report(tmp_path):
     write_run(tmp_path / "sweep" / "0", 80.0)
     assert "80.00" in write_report(tmp_path / "sweep", tmp_path / "out", page=False)
+
+
+def test_one_and_one_point_zero_are_the_same_value(tmp_path):
+    for seed, gain in enumerate((1, 1, 1.0, 1.0)):
+        write_run(tmp_path / str(seed), 80.0 + seed, seed, model__attention__landmark_gain=gain)
+        write_run(tmp_path / str(4 + seed), 70.0 + seed, seed, model__attention__landmark_gain=0.5)
+    sweep = read_sweep(tmp_path)
+    rows = aggregate(sweep.runs, varying_settings(sweep.runs))
+    assert [(list(row.settings.values()), row.seeds) for row in rows] == [([0.5], [0, 1, 2, 3]), ([1], [0, 1, 2, 3])]
+
+
+def test_figures_of_settings_with_the_same_last_name_have_files_of_their_own(tmp_path):
+    number = 0
+    for weight in (0.1, 0.2):
+        for rate in (1, 2):
+            write_run(tmp_path / str(number), 80.0 + number, optimizer__lr=weight, schedule__lr=rate)
+            number += 1
+    files = set(drawn(tmp_path))
+    assert {"top1_optimizer_lr", "top1_schedule_lr"} <= files
+    assert write_report(tmp_path, tmp_path / "out", page=False)
+    with (tmp_path / "out" / "heat_map.csv").open(newline="") as file:
+        assert {"optimizer.lr", "schedule.lr"} <= set(next(csv.DictReader(file)))
+
+
+def test_a_metric_that_is_not_a_number_leaves_the_report(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), 80.0 + seed, seed, residual=float("nan") if seed else 1e-3)
+        write_run(tmp_path / str(2 + seed), 85.0 + seed, seed, model__attention__newton_iters=5)
+    text = write_report(tmp_path, tmp_path / "out")
+    assert "nan" in text
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_setting_that_is_null_has_a_name(tmp_path):
+    for number, scale in enumerate((None, 0.5)):
+        write_run(tmp_path / str(number), 80.0 + number, model__attention__global_scale=scale)
+    sweep = read_sweep(tmp_path)
+    names = [row.name for row in aggregate(sweep.runs, varying_settings(sweep.runs))]
+    assert names == ["global scale 0.5", "global scale null"]
+
+
+def test_a_row_of_latex_may_begin_with_a_bracket():
+    assert "    {[}6, 6]" in latex([Column("size", ["[6, 6]"])], "Sizes")

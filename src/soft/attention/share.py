@@ -12,7 +12,7 @@ def attention_share(attention: nn.Module, x: Tensor, grid: tuple[int, int]) -> T
     norms run over all heads, tokens and channels. What G adds to every token alike is taken out of the numerator
     alone, so the share is near 0 where G is small beside L, and also where G is large and the same for all tokens. It
     is near 1 where nearly all of X comes from G and differs between tokens. It passes 1 only where L cancels a part of
-    G, and is 0 where X is 0.
+    G, is 0 where X is 0, and NaN where X is not finite.
 
     Args:
         attention: a module with `branches`, see `soft.attention`.
@@ -22,4 +22,4 @@ def attention_share(attention: nn.Module, x: Tensor, grid: tuple[int, int]) -> T
     spread, local = attention.branches(x, grid)
     whole = (spread + local).flatten(1).norm(dim=1)
     differing = (spread - spread.mean(-2, keepdim=True)).flatten(1).norm(dim=1)
-    return torch.where(whole > 0, differing / whole, 0.0)
+    return torch.where(whole == 0, 0.0, differing / whole)

@@ -26,7 +26,7 @@ def idle_note(metrics: Mapping[str, float]) -> str | None:
         metrics: a run's last value of each metric.
     """
     shares = by_stage(metrics)
-    if not shares or max(shares.values()) >= MIN_SHARE:
+    if not shares or not all(share < MIN_SHARE for share in shares.values()):  # one may be NaN
         return None
     stage = max(shares, key=shares.get)
     return (

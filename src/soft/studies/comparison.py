@@ -29,8 +29,11 @@ class Comparison:
     share: Estimate | None = None
 
 
-def compare_with_reference(rows: Sequence[Row], study: Study) -> list[Comparison]:
+def compare_with_reference(rows: Sequence[Row], study: Study, complete: bool = True) -> list[Comparison]:
     """Compare every row with the study's reference, and place it between floor and ceiling.
+
+    Args:
+        complete: see `partner`.
 
     Returns:
         a comparison for each row; empty if the study names neither a reference nor a gap.
@@ -39,20 +42,20 @@ def compare_with_reference(rows: Sequence[Row], study: Study) -> list[Comparison
         return []
     found = []
     for row in rows:
-        floor, ceiling = (partner(row, rows, point) for point in (study.floor, study.ceiling))
+        floor, ceiling = (partner(row, rows, point, complete) for point in (study.floor, study.ceiling))
         share = share_of_gap(row.top1, floor.top1, ceiling.top1) if floor and ceiling else None
-        found.append(_compare(row, partner(row, rows, study.reference), share))
+        found.append(_compare(row, partner(row, rows, study.reference, complete), share))
     return found
 
 
-def compare_pairs(rows: Sequence[Row], study: Study) -> list[Comparison]:
+def compare_pairs(rows: Sequence[Row], study: Study, complete: bool = True) -> list[Comparison]:
     """Compare the pairs of points that the study names; all pairs of rows if it says so."""
     if study.pairs == ALL:
         return [_compare(first, second) for first, second in combinations(rows, 2)]
     found = []
     for first, second in study.pairs:
         for row in rows:
-            if row.is_at(first) and (other := partner(row, rows, second)):
+            if row.is_at(first) and (other := partner(row, rows, second, complete)):
                 found.append(_compare(row, other))
     return found
 
@@ -64,15 +67,25 @@ def _compare(row: Row, other: Row | None, share: Estimate | None = None) -> Comp
     return Comparison(row, other, difference, detectable, share)
 
 
-def partner(row: Row, rows: Sequence[Row], point: Point | None) -> Row | None:
-    """Return the row at `point` that `row` is to be compared with.
+def partner(row: Row, rows: Sequence[Row], point: Point | None, complete: bool = True) -> Row | None:
+    """Return the row at `point` that `row` is to be compared with; None if there is none, or more than one.
 
-    Where several rows are at `point`, it is the one whose other settings, as far as it has them, are those of `row`.
+    Of several rows at `point` it is the one whose other settings are those of `row`, or otherwise the one whose other
+    settings are so as far as it has them. A single row at `point` is taken whatever its other settings are.
+
+    Args:
+        complete: all runs of the sweep are finished. Until they are, a row with other settings is not taken, because
+            the right one may still come.
     """
     there = [other for other in rows if point and other.is_at(point)]
-    if len(there) > 1:
-        there = [other for other in there if _agree(row.settings, other.settings, point)]
-    return there[0] if len(there) == 1 else None
+    for agree in (_equal, _agree):
+        if found := [other for other in there if agree(row.settings, other.settings, point)]:
+            return found[0] if len(found) == 1 else None
+    return there[0] if len(there) == 1 and complete else None
+
+
+def _equal(ours: Mapping[str, object], theirs: Mapping[str, object], point: Point) -> bool:
+    return all(value == ours.get(key) for key, value in theirs.items() if key not in point)
 
 
 def _agree(ours: Mapping[str, object], theirs: Mapping[str, object], point: Point) -> bool:
@@ -111,7 +124,7 @@ def _check_attention(rows: Sequence[Row], study: Study) -> Iterator[str]:
         return
     ends = [point for point in (study.floor, study.ceiling) if point]
     asked = [row for row in rows if shares(row) and not any(row.is_at(point) for point in ends)]
-    idle = [row for row in asked if max(shares(row).values()) < MIN_SHARE]
+    idle = [row for row in asked if all(share < MIN_SHARE for share in shares(row).values())]  # one may be NaN
     if idle and len(idle) == len(asked):
         yield (
             "This table cannot answer a question about attention: in every row of it what the attention adds differs "

@@ -13,8 +13,12 @@ NAMED = 12  # rows in a sentence
 ONE_SEED = "One seed shows no noise: run more seeds to see which differences are real."
 
 
-def differences_table(comparisons: Sequence[Comparison], study: Study) -> Table:
-    """Tabulate the comparisons with the study's reference, and each row's share of its gap."""
+def differences_table(comparisons: Sequence[Comparison], study: Study, complete: bool = True) -> Table:
+    """Tabulate the comparisons with the study's reference, and each row's share of its gap.
+
+    Args:
+        complete: all runs of the study are finished, so that no row will be compared with another one later.
+    """
     rows = [comparison.row for comparison in comparisons]
     columns = [
         *setting_columns(rows),
@@ -29,6 +33,8 @@ def differences_table(comparisons: Sequence[Comparison], study: Study) -> Table:
         title = f"Differences to {name}"
         compared = any(comparison.other for comparison in comparisons)
         notes = _summarise(comparisons) if compared else [f"The reference ({name}) has no finished run."]
+    if not complete and any(c.other is None or c.share is None for c in comparisons):
+        notes.append("Runs are missing: a row without a difference or share may get one when they are finished.")
     if any(comparison.share for comparison in comparisons):
         ends = name_settings(study.floor), name_settings(study.ceiling)
         notes.append(f"In the share of the gap, {ends[0]} is 0 % and {ends[1]} is 100 %.")
@@ -107,27 +113,47 @@ def _summarise(comparisons: Sequence[Comparison]) -> list[str]:
     """Return sentences on which differences are real, and on how small a difference would have been seen."""
     judged = _judged(comparisons)
     if not judged:
-        return [ONE_SEED]
+        return [_without_noise(comparisons)]
     real = [f"{c.row.name} ({c.difference.mean:+.1f})" for c in judged if c.difference.excludes(0)]
     same = [c.row.name for c in judged if not c.difference.excludes(0)]
     texts = [f"Real differences, whose 95 % interval excludes 0: {first_few(real, NAMED, '; ') or 'none'}."]
     if same:
         texts.append(f"Not told apart from the reference: {first_few(same, NAMED, '; ')}.")
-    detectable = [comparison.detectable for comparison in judged]
-    span = " to ".join(dict.fromkeys(f"{value:.1f}" for value in (min(detectable), max(detectable))))
-    texts.append(
-        "The smallest difference that the study would have shown with 80 % probability, for its seeds and their "
-        f"spread, is {span} points, depending on the row (column detectable)."
-    )
-    return [*texts, *_multiplicity(judged)]
+    if detectable := [comparison.detectable for comparison in judged if comparison.detectable is not None]:
+        span = " to ".join(dict.fromkeys(f"{value:.1f}" for value in (min(detectable), max(detectable))))
+        texts.append(
+            "The smallest difference that the study would have shown with 80 % probability, for its seeds and their "
+            f"spread, is {span} points, depending on the row (column detectable)."
+        )
+    return [*texts, *_equal_pairs(comparisons), *_multiplicity(judged)]
 
 
 def _summarise_pairs(comparisons: Sequence[Comparison]) -> list[str]:
     judged = _judged(comparisons)
     if not judged:
-        return [ONE_SEED]
+        return [_without_noise(comparisons)]
     same = [f"{c.row.name} and {c.other.name}" for c in judged if not c.difference.excludes(0)]
-    return [f"Not told apart: {first_few(same, NAMED, '; ') or 'none, all pairs differ'}.", *_multiplicity(judged)]
+    return [
+        f"Not told apart: {first_few(same, NAMED, '; ') or 'none, all pairs differ'}.",
+        *_equal_pairs(comparisons),
+        *_multiplicity(judged),
+    ]
+
+
+def _without_noise(comparisons: Sequence[Comparison]) -> str:
+    """Return why no difference is judged."""
+    return " ".join(_equal_pairs(comparisons)) or ONE_SEED
+
+
+def _equal_pairs(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return a sentence on the rows whose pairs of seeds all differ by the same amount."""
+    equal = [c.row.name for c in comparisons if c.difference and c.difference.pairs > 1 and c.difference.low is None]
+    if not equal:
+        return []
+    return [
+        f"All pairs of seeds differ by the same amount, which shows no noise and is not judged: "
+        f"{first_few(equal, NAMED, '; ')}. Run more seeds."
+    ]
 
 
 def _judged(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from soft.studies.rows import Row, is_numeric, label
+from soft.studies.rows import Row, file_names, is_numeric, label
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")  # Okabe and Ito
 MAX_SERIES = len(COLOURS)
@@ -106,7 +106,7 @@ def _against(
         return None
     values = [value for one in series for value in one.x]
     return Figure(
-        file=figure_file(title, key.rsplit(".", 1)[-1]),
+        file=figure_file(title, file_names(rows[0].settings)[key]),
         title=f"{title} against {label(key)}",
         x_label=label(key),
         y_label=y_label,

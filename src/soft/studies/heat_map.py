@@ -15,13 +15,15 @@ class HeatMap:
 
     Attributes:
         file: stem of the file's name.
-        x, y: values of the two settings, rising.
+        keys: the two settings.
+        x, y: their values, rising.
         cells: for each y the top-1 at each x; None where no run is finished.
         references: name and top-1 of the rows that have neither of the two settings, such as floor and ceiling.
     """
 
     file: str
     title: str
+    keys: tuple[str, str]
     x_label: str
     y_label: str
     x: list[float]
@@ -83,6 +85,7 @@ def _heat_map(rows: Sequence[Row], keys: Sequence[str], name: str, references: l
     return HeatMap(
         file=figure_file("heat_map", name),
         title=f"Top-1 (%) over {x_label} and {y_label}" + (f", {name}" if name else ""),
+        keys=tuple(keys),
         x_label=x_label,
         y_label=y_label,
         x=x,

@@ -18,7 +18,11 @@ Result = Mapping[object, float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over pairs of seeds with its confidence interval; without one for a single pair."""
+    """A mean over pairs of seeds with its confidence interval.
+
+    There is none for a single pair, and none for pairs that all differ by the same amount other than 0: top-1 comes in
+    steps of one image, so that a few differences can be equal although they are noisy.
+    """
 
     mean: float
     low: float | None
@@ -44,11 +48,11 @@ def detectable_difference(result: Result, reference: Result) -> float | None:
 
     This is the minimum detectable effect of the two-sided paired t-test at the 5 % level: the difference whose
     noncentral t distribution exceeds the critical value with that probability, for the spread of the differences that
-    was seen. None for fewer than two pairs, which show no spread.
+    was seen. None for fewer than two pairs, and for pairs that all differ by the same amount, which show no spread.
     """
     ours, theirs = _paired(result, reference)
     pairs = len(ours)
-    if pairs < 2:
+    if pairs < 2 or _are_equal(ours - theirs):
         return None
     critical = stats.t.ppf((1 + CONFIDENCE) / 2, pairs - 1)
     noncentrality = special.nctdtrinc(pairs - 1, 1 - POWER, critical)
@@ -70,7 +74,7 @@ def share_of_gap(result: Result, floor: Result, ceiling: Result) -> Estimate | N
     ratio = (ours - low).mean() / gap
     below, above = _interval((ours - low) - ratio * (high - low))
     if below is None:
-        return Estimate(float(100 * ratio), None, None, 1)
+        return Estimate(float(100 * ratio), None, None, len(ours))
     return Estimate(float(100 * ratio), 100 * (ratio + below / gap), 100 * (ratio + above / gap), len(ours))
 
 
@@ -80,11 +84,15 @@ def _paired(*results: Result) -> list[np.ndarray]:
     return [np.array([result[seed] for seed in seeds], dtype=float) for result in results]
 
 
+def _are_equal(differences: np.ndarray) -> bool:
+    return bool(np.ptp(differences) <= 1e-12 * np.abs(differences).max())
+
+
 def _interval(differences: np.ndarray) -> tuple[float | None, float | None]:
-    """Return the confidence interval of the mean; (None, None) for a single value."""
+    """Return the confidence interval of the mean, (None, None) where there is none; see `Estimate`."""
     if len(differences) < 2:
         return None, None
-    if np.ptp(differences) <= 1e-12 * np.abs(differences).max():  # scipy warns of what is exact here
-        return float(differences.mean()), float(differences.mean())
+    if _are_equal(differences):
+        return (0.0, 0.0) if not differences.any() else (None, None)
     low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
     return float(low), float(high)

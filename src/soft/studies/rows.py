@@ -1,8 +1,11 @@
 """Rows of a table: the runs that differ only in their seed, with means and standard deviations."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from soft.studies.evaluations import PREFIX
 from soft.studies.finished_run import Run
@@ -24,6 +27,14 @@ def label(key: str) -> str:
     return LABELS.get(key) or key.rsplit(".", 1)[-1].replace("_", " ")
 
 
+def file_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return for each setting the name that tells it from the others in a file's name: short where that is enough."""
+    keys = list(keys)
+    short = {key: "at_evaluation_" * key.startswith(PREFIX) + key.rsplit(".", 1)[-1] for key in keys}
+    count = Counter(short.values())
+    return {key: short[key] if count[short[key]] == 1 else key for key in keys}
+
+
 @dataclass(frozen=True)
 class Measured:
     """One quantity over the seeds: its values, and the seed of each."""
@@ -39,7 +50,7 @@ class Measured:
     @property
     def std(self) -> float | None:
         """Return the sample standard deviation; None for a single value."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 and np.isfinite(self.values).all() else None
 
     @property
     def by_seed(self) -> dict[object, float]:
@@ -88,12 +99,14 @@ class Row:
 
 
 def name_settings(settings: Mapping[str, object]) -> str:
-    """Return settings as a text for a legend or a sentence; a word stands for itself, what is not set is left out."""
-    return ", ".join(
-        value if isinstance(value, str) else f"{label(key)} {show(value)}"
-        for key, value in settings.items()
-        if value is not None
-    )
+    """Return settings as a text for a legend or a sentence.
+
+    A word stands for itself, and what is not set is left out, unless nothing is set.
+    """
+    known = {key: value for key, value in settings.items() if value is not None}
+    if not known:
+        return ", ".join(f"{label(key)} null" for key in settings)
+    return ", ".join(value if isinstance(value, str) else f"{label(key)} {show(value)}" for key, value in known.items())
 
 
 def show(value: object) -> str:

@@ -17,6 +17,7 @@ from soft.studies.run_files import CONFIG, RESULT, is_finished
 _LOCAL = {"data.root", "data.num_workers"}
 # Settings that name something. What else changes with the name, such as a model's learning rate, belongs to it.
 _NAMES = ("model.name", "model.attention.attention", "data.dataset")
+PLANNED_RUNS = "planned_runs"  # in multirun.yaml, the number of runs that the command asked for last
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Sweep:
     Attributes:
         runs: where the study evaluates its runs with other settings, these evaluations stand in their place.
         unevaluated: folders of finished runs of which evaluations are missing.
+        complete: all runs that were asked for are finished, as far as that is known.
         study: entries of the study, as they were when the sweep was started last; empty outside of studies.
         command: the command that started the sweep, None if it is unknown.
     """
@@ -34,6 +36,7 @@ class Sweep:
     runs: list[Run]
     unfinished: list[Path] = field(default_factory=list)
     unevaluated: list[Path] = field(default_factory=list)
+    complete: bool = True
     study: Mapping[str, object] = field(default_factory=dict)
     command: str | None = None
 
@@ -63,6 +66,7 @@ def read_sweep(folder: str | Path) -> Sweep:
         _with_evaluations(runs, asked),
         sorted(unfinished, key=_run_number),
         [run.folder for run in runs if lacks_evaluations(run, asked)],
+        not unfinished and len(finished) >= (multirun.get(PLANNED_RUNS) or 0),
         study,
         _command(multirun),
     )

@@ -31,7 +31,11 @@ def write_report(sweep_folder: str | Path, out: str | Path, page: bool = True) -
     study = parse_study(sweep.study)
     rows = aggregate(sweep.runs, varying_settings(sweep.runs))
     title = study.title or f"Sweep {sweep.folder.name}"
-    faults, paragraphs, blocks = find_faults(rows, study), _describe(sweep, study), _blocks(rows, study, title)
+    faults, paragraphs, blocks = (
+        find_faults(rows, study),
+        _describe(sweep, study),
+        _blocks(rows, study, title, sweep.complete),
+    )
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -47,12 +51,12 @@ def write_report(sweep_folder: str | Path, out: str | Path, page: bool = True) -
     return "\n".join([title, "", *faults, markdown(table.columns), *notes, *_missing(sweep)])
 
 
-def _blocks(rows: Sequence[Row], study: Study, title: str) -> list[Block]:
+def _blocks(rows: Sequence[Row], study: Study, title: str, complete: bool) -> list[Block]:
     """Return the report's tables and figures in their order."""
     blocks: list[Block] = [measured_table(rows, study, title)]
-    if comparisons := compare_with_reference(rows, study):
-        blocks.append(differences_table(comparisons, study))
-    if pairs := compare_pairs(rows, study):
+    if comparisons := compare_with_reference(rows, study, complete):
+        blocks.append(differences_table(comparisons, study, complete))
+    if pairs := compare_pairs(rows, study, complete):
         blocks.append(pairs_table(pairs))
     for heat_map in build_heat_maps(rows):
         blocks += [heat_map_table(heat_map), heat_map]

@@ -10,6 +10,7 @@ from soft.studies.tables import Column
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "−": "$-$", "≥": r"$\geq$"}
 _LATEX |= {"$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX["\\"] = r"\textbackslash{}"
+_LATEX["["] = "{[}"  # at the beginning of a row it would be read as an option of the line before
 
 
 def markdown(columns: Sequence[Column]) -> str:

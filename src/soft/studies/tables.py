@@ -95,7 +95,7 @@ def heat_map_table(heat_map: HeatMap) -> Table:
     for number, x in enumerate(heat_map.x):
         columns.append(Column(show(x), [_cell(line[number], "{:.1f}".format) for line in heat_map.cells]))
     records = [
-        {heat_map.x_label: x, heat_map.y_label: y, "top1": cell and cell.mean, "top1_std": cell and cell.std}
+        {**dict(zip(heat_map.keys, (x, y), strict=True)), "top1": cell and cell.mean, "top1_std": cell and cell.std}
         for y, line in zip(heat_map.y, heat_map.cells, strict=True)
         for x, cell in zip(heat_map.x, line, strict=True)
     ]
