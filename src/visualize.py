@@ -82,22 +82,27 @@ def _plain(value: object) -> object:
 
 
 def _open_image(image: str, checkpoint: str, data: Mapping[str, object] | None):
-    from PIL import Image, ImageOps
+    from torchvision.transforms.functional import to_pil_image
 
+    from soft.data.bad_images import UnreadableImageError
+    from soft.data.decoding import decode, open_upright
     from soft.errors import SettingError
 
     if image.isdecimal() and not Path(image).exists():
         return _validation_image(int(image), checkpoint, data)
     try:
-        with Image.open(image) as file:
-            return ImageOps.exif_transpose(file).convert("RGB")
-    except OSError as error:
+        with open_upright(image) as file:
+            return to_pil_image(decode(file))  # as src/predict.py reads it, for example with 16 bits a channel
+    except (OSError, UnreadableImageError) as error:
         raise SettingError(f"image={image} does not exist, or cannot be read as a picture.") from error
 
 
 def _validation_image(index: int, checkpoint: str, data: Mapping[str, object] | None):
     """Return a validation image of `data`, or of the data that the checkpoint was trained on."""
+    from torchvision.transforms.functional import to_pil_image
+
     from cli.recorded import build_recorded, recorded_data
+    from soft.data.decoding import decode
     from soft.errors import SettingError
     from soft.models.checkpoints import read_recipe
 
@@ -118,7 +123,7 @@ def _validation_image(index: int, checkpoint: str, data: Mapping[str, object] | 
         )
     picture, _ = datamodule.sets.val[index]
     with picture:
-        return picture.convert("RGB")
+        return to_pil_image(decode(picture))
 
 
 def _layer(model, stage: int, block: int) -> str:

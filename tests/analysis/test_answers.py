@@ -14,6 +14,7 @@ from soft.analysis.details import write_details
 from soft.launch.hardware import choose_hardware
 from soft.launch.trainer import create_trainer
 from soft.models.metadata import Metadata, attach_metadata
+from soft.studies.run_evaluation import calibration_figure
 from soft.training.evaluator import ImageEvaluator
 from tests.data.class_folders import write_class_folders
 
@@ -31,6 +32,18 @@ def test_the_calibration_error_is_torchmetrics():
     assert certain.calibration_error() == 0
     broken = Answers(*(np.arange(3),) * 3, *(np.full(3, np.nan, np.float32),) * 2)
     assert np.isnan(broken.calibration_error())
+
+
+def test_a_probability_of_one_is_in_the_last_interval():
+    probabilities = np.repeat(np.array([1.0, 0.94], np.float32), 100)
+    right = np.arange(200) >= 5  # 95 of the certain answers, and all others
+    answers = Answers(np.arange(200), np.zeros(200, int), (~right).astype(int), probabilities, probabilities)
+    assert answers.calibration_error() == pytest.approx(0.5, abs=1e-3)  # 97.5 % right at 97 % in the mean
+    rows = [
+        {"probability": p, "label": "a", "class": "a" if r else "b"} for p, r in zip(probabilities, right, strict=True)
+    ]
+    measured, _ = calibration_figure(rows).series
+    assert (measured.x, measured.y) == (pytest.approx([97.0]), [97.5])
 
 
 def test_answers_stay_with_their_images(tmp_path):

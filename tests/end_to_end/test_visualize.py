@@ -65,6 +65,17 @@ def test_a_file_without_a_recipe_takes_the_model_from_the_command_line(folder):
     assert wide.width > 0.5 * wide.height  # two columns of three rows, each wider than high
 
 
+def test_a_picture_is_decoded_as_for_a_prediction(folder):
+    """16 bits a channel become 8, and the EXIF orientation is followed."""
+    from visualize import _open_image
+
+    levels = np.zeros((20, 40), np.uint16)
+    levels[:, 20:] = 50_000
+    Image.fromarray(levels).save(folder / "deep.png")
+    left, right = np.split(np.asarray(_open_image(str(folder / "deep.png"), "x.ckpt", None)), 2, axis=1)
+    assert (left.mean(), right.mean()) == (0, 50_000 >> 8)
+
+
 def test_a_validation_image_is_named_by_its_number(folder):
     done = run_here("visualize.py", "image=3", "checkpoint=soft.ckpt", "hydra.run.dir=third", cwd=folder)
     assert "third/attention_maps.png" in done.stdout

@@ -83,6 +83,18 @@ def test_a_card_from_a_run(run):
         compile(code.partition("```")[0], "card", "exec")
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_card_of_raw_weights_has_not_the_figures_of_their_average(run, validated):
+    raw = {"val_raw/top1": 31.0} if validated else {}
+    (run.parents[1] / "result.json").write_text(json.dumps({**RESULT, "last": {**RESULT["last"], **raw}}))
+    recipe = {**RECIPE, "ema": {"decay": 0.99}}
+    text = card_text(build_card(small_model(), run, FACTS, recipe, "raw", None, []), "soft_pico")
+    assert "val/top1" not in text
+    assert "0.125" not in text
+    assert ("val_raw/top1 at the end: 31.00 %" in text) == validated
+    assert ("raw weights were not validated" in text) != validated
+
+
 def test_what_is_not_known_is_said(tmp_path):
     model = small_model(attention="softmax")
     text = card_text(build_card(model, tmp_path / "w.pth", None, None, "raw", None, ["model.pt2"]), "soft_pico")

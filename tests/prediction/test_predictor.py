@@ -13,6 +13,7 @@ import soft
 from soft.data.batches import normalise
 from soft.data.transforms import EvalTransform
 from soft.errors import SettingError
+from soft.export.timm_folder import export_timm, hub_config
 from soft.models.metadata import Metadata, attach_metadata
 from soft.prediction.prediction_files import print_predictions, shown_class, write_predictions
 from soft.prediction.predictor import Prediction, Predictions
@@ -80,6 +81,20 @@ def test_classes_without_names(folder):
     found = soft.predict(numbered, folder / "0.png")
     assert sorted(found.images[0].classes) == ["0", "1", "2", "3"]
     assert "numbered" in found.notes[0]
+
+
+def test_a_new_classifier_has_not_the_names_of_the_old_one(model, folder, tmp_path):
+    export_timm(model, tmp_path, (32, 48))
+    for classes in (2, 5):
+        other = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=classes).eval()
+        found = soft.predict(other, folder / "0.png", top=classes)
+        assert sorted(found.images[0].classes) == [str(number) for number in range(classes)]
+        assert "numbered" in found.notes[0]
+        assert hub_config(other) == {}
+        attach_metadata(other, Metadata(mean=(0.5,) * 3))
+        assert "label_names" not in other.pretrained_cfg
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert set(soft.predict(again, folder / "0.png").images[0].classes) == {"cat", "dog", "owl"}
 
 
 def test_what_cannot_be_answered(model, folder):

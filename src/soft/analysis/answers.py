@@ -48,7 +48,10 @@ class Answers:
         if not (len(self) and np.isfinite(self.probabilities).all()):
             return float("nan")
         # The calibration error of a multi-class answer is that of the binary question whether its first class is right.
-        probabilities, right = torch.from_numpy(self.probabilities), torch.from_numpy(self.correct).int()
+        # A probability of 1 belongs to the last interval; torchmetrics would give it one of its own.
+        below_one = float(np.nextafter(np.float32(1), np.float32(0)))
+        probabilities = torch.from_numpy(self.probabilities).clamp(max=below_one)
+        right = torch.from_numpy(self.correct).int()
         return 100 * float(binary_calibration_error(probabilities, right, n_bins=BINS, norm="l1"))
 
 

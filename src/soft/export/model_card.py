@@ -9,7 +9,7 @@ from torch import nn
 from soft.models.factory import describe_model
 from soft.models.metadata import Metadata
 from soft.runs.folder import run_folder
-from soft.runs.metrics import show_metric
+from soft.runs.metrics import RAW, VALIDATED, show_metric
 from soft.runs.result import best_value, read_result
 
 NOT_RECORDED = "not recorded with this file"
@@ -69,7 +69,7 @@ def build_card(
     ]
     sections = {
         "": _usage(model, name, files, source, integers),
-        "Results": _results(result, checkpoint, weights, dataset, example),
+        "Results": _results(result, checkpoint, weights, dataset, example, recipe),
         "Training": _training(recipe, facts, environment, command, example),
         "Preprocessing and classes": _preprocessing(metadata, model, integers),
         "Limits": _limits(dataset, facts, model.num_classes, example),
@@ -144,15 +144,27 @@ metadata = session.get_modelmeta().custom_metadata_map  # each value is JSON
 ```"""
 
 
-def _results(result: Mapping[str, object], checkpoint: Path, weights: str, dataset: str | None, example: str) -> str:
+def _results(
+    result: Mapping[str, object],
+    checkpoint: Path,
+    weights: str,
+    dataset: str | None,
+    example: str,
+    recipe: Mapping[str, object] | None,
+) -> str:
     if not result:
         return f"- Metrics: {NOT_RECORDED}."
     last, monitor = result.get("last", {}), result.get("monitor", "val/top1")
     source = f"the validation {example}s of {dataset or 'its data'}"
     lines = [f"These are the run's metrics on {source}; {weights} weights of {checkpoint.name}."]
-    if (best := best_value(result)) is not None:
+    names, averaged = VALIDATED, (recipe or {}).get("ema", {}).get("decay")
+    if weights == "raw" and averaged:  # the run's best value, and val/*, are those of the averaged weights
+        names, monitor = RAW, monitor if monitor in RAW else None
+        if not any(name in last for name in RAW):
+            lines.append("- The raw weights were not validated; the run's other figures are of the averaged weights.")
+    if monitor and (best := best_value(result)) is not None:
         lines.append(f"- best {monitor}: {show_metric(monitor, best)}")
-    shown = {name: last[name] for name in ("val/top1", "val/top5", "val/loss") if name in last}
+    shown = {name: last[name] for name in names if name in last}
     lines += [f"- {name} at the end: {show_metric(name, value)}" for name, value in shown.items()]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from soft.errors import SettingError
 from soft.export.output_check import check_difference, largest_difference
+from soft.models.metadata import own_class_names
 from soft.writing import explain_full_disk
 
 FILES = ("model.safetensors", "config.json")
@@ -45,8 +46,8 @@ def export_timm(model: nn.Module, folder: Path, img_size: tuple[int, int], integ
 
 def hub_config(model: nn.Module) -> dict[str, object]:
     """Return what config.json says beside what timm knows itself: the names of the classes."""
-    names = model.pretrained_cfg.get("label_names")
-    return {"label_names": list(names)} if names else {}
+    names = own_class_names(model)
+    return {"label_names": names} if names else {}
 
 
 def check_account() -> None:

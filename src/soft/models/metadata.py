@@ -109,7 +109,19 @@ def attach_metadata(model: nn.Module, metadata: Metadata) -> None:
     if len(metadata.class_names or ()) == model.num_classes:
         cfg["label_names"] = metadata.class_names
     known = {key: value for key, value in cfg.items() if value is not None}
-    model.pretrained_cfg = model.default_cfg = {**model.pretrained_cfg, "num_classes": model.num_classes, **known}
+    own = dict(model.pretrained_cfg)
+    if own_class_names(model) is None:
+        own.pop("label_names", None)
+    model.pretrained_cfg = model.default_cfg = {**own, "num_classes": model.num_classes, **known}
+
+
+def own_class_names(model: nn.Module) -> list[str] | None:
+    """Return the names in the model's `pretrained_cfg`; None if there are none, or not as many as its classes.
+
+    The latter are those of an older classifier: `timm.create_model(..., pretrained=True, num_classes=2)` keeps them.
+    """
+    names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+    return list(names) if names and len(names) == model.num_classes else None
 
 
 def metadata_of(facts: Mapping[str, object], origin: str = "checkpoint") -> Metadata:

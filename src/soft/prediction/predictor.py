@@ -22,6 +22,7 @@ from soft.data.transforms import EvalTransform
 from soft.data.workers import explained_worker_errors
 from soft.errors import SettingError
 from soft.hardware.float32 import multiply_float32_as
+from soft.models.metadata import own_class_names
 from soft.settings import check_whole
 
 FEW = 256  # images that one process has read before others have started
@@ -144,9 +145,8 @@ def check_reads_pictures(model: nn.Module) -> None:
 
 def class_names(model: nn.Module) -> tuple[list[str], str]:
     """Return a name for each of a model's classes, and a sentence if they are not the model's own words."""
-    names = getattr(model, "pretrained_cfg", {}).get("label_names")
-    if names:
-        return list(names), ""
+    if names := own_class_names(model):
+        return names, ""
     if model.num_classes == len(wnids := imagenet_wnids()):
         return wnids, "The model does not name its 1000 classes: they are taken to be ImageNet's."
     return [str(index) for index in range(model.num_classes)], "The model does not name its classes: they are numbered."

@@ -155,11 +155,12 @@ def _class_name(name: str) -> str:
 
 def calibration_figure(rows: Sequence[Mapping[str, object]]) -> Figure:
     """Return how often answers are right, against their probability, in BINS equal intervals."""
-    probabilities = np.array([row["probability"] for row in rows], float)
+    probabilities = np.array([row["probability"] for row in rows], np.float32)
     right = np.array([row["label"] == row["class"] for row in rows])
     finite = np.isfinite(probabilities)
     probabilities, right = probabilities[finite], right[finite]
-    places = np.clip(np.ceil(probabilities * BINS).astype(int) - 1, 0, BINS - 1)
+    # The intervals of the calibration error: each holds its lower end, and the last one 1 too.
+    places = np.digitize(probabilities, np.linspace(0, 1, BINS + 1, dtype=np.float32)[1:-1])
     x, y = [], []
     for place in range(BINS):
         inside = places == place
