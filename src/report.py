@@ -14,11 +14,11 @@ def report(cfg: DictConfig) -> None:
     from soft.errors import SettingError
     from soft.runs.folder import from_here
 
-    if (cfg.sweep is None) == (cfg.run is None):
+    if bool(cfg.sweep) == bool(cfg.run):
         given = "both were given" if cfg.sweep else "neither was given"
         raise SettingError(f"report takes either sweep=DIR or run=DIR, and {given}; name the folder of one of them.")
     out = Path(cfg.out or Path(cfg.sweep or cfg.run) / "report").expanduser().absolute()
-    if cfg.sweep is not None:
+    if cfg.sweep:
         if others := [name for name in ("evaluate", "evaluation", "maps") if cfg[name]]:
             raise SettingError(f"{others[0]} is for the page of one run, run=DIR; leave it out for a sweep.")
         from soft.studies.sweep_report import write_report

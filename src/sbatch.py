@@ -12,6 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.types import RunMode
+
+from cli.checkpoint_model import add_checkpoint_model
 from cli.command_line import ConfigError, rewrite
 from cli.entry import DictConfig, ListConfig, hydra
 from cli.mistakes import explain
@@ -27,6 +30,7 @@ OPTIONS = {
     "open-mode": "append",  # keeps the log of an earlier start of the job
     "output": "slurm-%j.log",
 }
+ONE_RUN = "One script is one run; a sweep is submitted by src/train.py -m hydra/launcher=slurm ..."
 # They print something or stand before the settings of src/train.py, so they say nothing to sbatch.
 HYDRA_OPTIONS = ("cfg", "resolve", "package", "info", "config-path", "config-name", "config-dir", "run")
 
@@ -42,7 +46,7 @@ def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, st
     Raises:
         ConfigError: the trainer leaves the number of devices open.
     """
-    request = {"job-name": cfg.name, **slurm_request(cfg.trainer), **OPTIONS, **options}
+    request = {"job-name": str(cfg.name), **slurm_request(cfg.trainer), **OPTIONS, **options}
     lines = [
         f"#SBATCH --{name}={shlex.quote(value)}" if value else f"#SBATCH --{name}" for name, value in request.items()
     ]
@@ -89,14 +93,19 @@ def main() -> None:
         return print(__doc__)
     try:
         if "-m" in settings or "multirun" in options:
-            raise ConfigError("One script is one run; a sweep is submitted by src/train.py -m hydra/launcher=slurm ...")
+            raise ConfigError(ONE_RUN)
         if hydras := [f"--{name}" for name in options if name in HYDRA_OPTIONS]:
             raise ConfigError(f"{hydras[0]} is an option of src/train.py, and here `--` begins options of sbatch.")
         if hide_secrets(settings, env={}) != settings:
             raise ConfigError("A script would hold the secret that is in these settings; leave it to the environment.")
+        if single := [word for word in settings if word.startswith("-")]:
+            raise ConfigError(f"{single[0]} is no setting; options of sbatch are written as --name=value.")
         sys.argv[1:] = rewrite(settings, "train")
+        add_checkpoint_model("train")  # the run's name follows from its model
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            cfg = hydra.compose("train", overrides=sys.argv[1:])
+            cfg = hydra.compose("train", overrides=sys.argv[1:], return_hydra_config=True)
+        if cfg.hydra.mode == RunMode.MULTIRUN:
+            raise ConfigError(f"These settings start a sweep. {ONE_RUN}")
         sys.argv[1:] = typed
         print(batch_script(cfg, settings, options))
     except Exception as error:

@@ -51,6 +51,8 @@ def add_checkpoint_model(config_name: str) -> None:
         return
     if "process" in cfg:
         prepare_process(**cfg.process)  # before PyTorch is loaded
+    if not typed["checkpoint"].is_sweep_override():
+        paths = [cfg.checkpoint]  # interpolations are resolved
     configs = [_recorded(path, typed) for path in paths]
     words = [list(_words(config_name, single, typed, config)) for config in configs]
     for path, others in zip(paths, words, strict=True):

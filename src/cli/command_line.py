@@ -78,6 +78,11 @@ def rewrite(words: Sequence[str], config_name: str) -> list[str]:
     """
     words = [_without_hyphens(word) for word in words]
     args = parse(words)
+    if args.config_name is not None and not (CONFIG_DIR / f"{args.config_name.removesuffix('.yaml')}.yaml").is_file():
+        raise ConfigError(
+            f"--config-name={args.config_name} is no configuration of this project. Settings of your own are a file of "
+            "experiments/ in the folder that --config-dir names, and experiments=NAME chooses it."
+        )
     several = args.multirun
     overrides, folders = [], []
     for place, word in enumerate(args.overrides):

@@ -6,6 +6,7 @@ environment for `${oc.env:...}`.
 """
 
 import functools
+import logging
 import os
 import shlex
 import sys
@@ -19,6 +20,8 @@ from cli.command_line import ConfigError, as_typed, unquote
 from cli.places import CONFIG_DIR
 from cli.secrets import mask_text, masked
 from soft.runs.folder import run_folder
+
+log = logging.getLogger(__name__)
 
 _TASKS = "soft.data.tasks.task_datamodule.TaskDataModule"
 
@@ -79,6 +82,12 @@ def recorded_data(
         and env.get("IMAGENET_ROOT")
     ):
         data["root"] = env["IMAGENET_ROOT"]
+        log.warning(
+            "%s was trained on data.root=%s, which is not here: $IMAGENET_ROOT, %s, is read instead.",
+            source,
+            root or None,
+            data["root"],
+        )
     remote = [key for key in ("root", "cache", "path") if key not in typed and "://" in str(data.get(key) or "")]
     if data.get("dataset") == "hf" and "path" not in typed and not Path(str(data.get("path"))).exists():
         remote.append("path")

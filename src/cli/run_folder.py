@@ -60,7 +60,7 @@ def compose(config_name: str, overrides: Sequence[str], whole: bool = False) -> 
 
 
 def _folder_of(cfg: DictConfig, resume: str | None) -> Path | None:
-    from soft.runs.folder import find_unfinished, holds, read_mark, run_folder, this_launch
+    from soft.runs.folder import as_absolute, find_unfinished, holds, read_mark, run_folder, this_launch
 
     if "resume" not in cfg or cfg.preflight:
         return None
@@ -69,14 +69,15 @@ def _folder_of(cfg: DictConfig, resume: str | None) -> Path | None:
         return find_unfinished(recipe, _folders(cfg.name), this_launch())
     if resume == "auto":
         return find_unfinished(recipe, _folders(cfg.name))
-    folder = run_folder(Path(str(cfg.resume)).expanduser().absolute())
-    return folder if folder is not None and holds(read_mark(folder), recipe) else None
+    folder = run_folder(as_absolute(cfg.resume))
+    mark = folder and read_mark(folder)
+    return folder if mark and holds(mark, recipe) else None
 
 
 def _folders(name: str) -> Iterator[Path]:
     """Yield the folders of this name's runs, alone and as jobs of sweeps, where conf/train.yaml puts them."""
     for mark in ("*/run.json", "*/*/run.json"):
-        for path in (Path("outputs") / name).absolute().glob(mark):
+        for path in (Path("outputs") / str(name)).absolute().glob(mark):
             yield path.parent
 
 

@@ -104,3 +104,9 @@ def test_a_sweep_over_checkpoints_has_one_model(write, monkeypatch):
     assert "model=soft_pico" in added(monkeypatch, "-m", "checkpoint=a.ckpt,b.ckpt", "seed=0,1")
     with pytest.raises(ConfigError, match=r"checkpoint=a.ckpt and c.ckpt have different models"):
         added(monkeypatch, "-m", "checkpoint=a.ckpt,c.ckpt")
+
+
+def test_a_checkpoint_may_be_named_by_the_environment(write, monkeypatch):
+    write("a.ckpt")
+    monkeypatch.setenv("CKPT", "a.ckpt")
+    assert added(monkeypatch, "checkpoint=${oc.env:CKPT}") == added(monkeypatch, "checkpoint=a.ckpt")

@@ -110,6 +110,7 @@ def test_a_config_folder_holds_for_jobs_too(tmp_path, monkeypatch):
         (["--foo"], "--foo"),
         (["data=null"], "train needs data"),
         (["hydra.searchpath=x"], "list of folders"),
+        (["--config-name=mine"], "--config-name=mine is no configuration of this project"),
     ],
 )
 def test_one_sentence_each(words, text):

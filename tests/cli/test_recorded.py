@@ -1,6 +1,6 @@
 """The recipe in a checkpoint, with what an evaluation takes in its place."""
 
-from cli.recorded import evaluated_recipe
+from cli.recorded import evaluated_recipe, recorded_data
 
 RECORDED = {
     "seed": 3,
@@ -26,3 +26,10 @@ def test_a_group_that_is_chosen_anew_keeps_nothing_recorded():
     given = UNTYPED | {"data": {"dataset": "fake", "root": None}}
     assert evaluated_recipe(RECORDED, given, chosen=["data"])["data"] == {"dataset": "fake"}
     assert evaluated_recipe(None, given, chosen=["data"]) == {"model": {"attention": {}}, "data": {"dataset": "fake"}}
+
+
+def test_another_folder_of_imagenet_is_named(tmp_path, caplog):
+    (tmp_path / "b").mkdir()
+    recorded, env = {"dataset": "imagenet", "root": str(tmp_path / "a")}, {"IMAGENET_ROOT": str(tmp_path / "b")}
+    assert recorded_data(recorded, {}, "x.ckpt", env)["root"] == str(tmp_path / "b")
+    assert f"data.root={tmp_path / 'a'}, which is not here: $IMAGENET_ROOT, {tmp_path / 'b'}, is read" in caplog.text

@@ -47,3 +47,21 @@ def test_a_run_of_now_goes_on_as_it_is(begin, monkeypatch):
     assert added(monkeypatch, "seed=3", "resume=auto") == [f"hydra.run.dir={quote(folder)}"]
     assert added(monkeypatch, "seed=3", "model/attention=softmax", "resume=auto") == []
     assert added(monkeypatch, "seed=3", "data=fake", "model=soft_tiny", "resume=auto") == []
+
+
+def test_a_run_is_found_by_any_way_to_its_folder(begin, monkeypatch):
+    folder = begin("seed=3")
+    (folder.parent / "other").mkdir()
+    word = "resume=outputs/soft_pico-digits/other/../run"
+    assert added(monkeypatch, "seed=3", word) == [f"hydra.run.dir={quote(folder)}"]
+
+
+def test_a_mark_that_is_cut_short_is_no_run(begin, monkeypatch):
+    folder = begin("seed=3")
+    (folder / "run.json").write_text("")
+    assert added(monkeypatch, "seed=3", f"resume={folder}") == []
+
+
+def test_a_name_may_be_a_number(begin, monkeypatch):
+    begin("seed=3")
+    assert added(monkeypatch, "name=2024", "resume=auto") == []

@@ -233,6 +233,7 @@ def test_the_page_of_a_run(folder):
     ("words", "text"),
     [
         ([], "report takes either sweep=DIR or run=DIR, and neither was given"),
+        (["sweep="], "report takes either sweep=DIR or run=DIR, and neither was given"),
         (["run=run", "sweep=run"], "report takes either sweep=DIR or run=DIR, and both were given"),
         (["sweep=run"], "sweep=run is the folder of a single run; run=run makes its page"),
         (["run=."], "run=. is no run, and holds one run: sweep=. reports on a sweep, and run=run on one run."),

@@ -114,6 +114,11 @@ def claim(folder: Path) -> Iterator[None]:
         yield
 
 
+def as_absolute(path: object) -> Path:
+    """Return a typed path without ~ and `..`, in the form that Hydra gives the folder of a run."""
+    return Path(os.path.abspath(Path(str(path)).expanduser()))
+
+
 def from_here(path: Path) -> str:
     """Return the path as one would type it in the current folder."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -11,6 +11,7 @@ from soft.errors import SettingError, first_few
 from soft.runs.folder import (
     METRICS,
     RESULT,
+    as_absolute,
     as_typed,
     claim,
     from_here,
@@ -90,7 +91,7 @@ def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> 
     """
     source = None
     if resume not in (None, "auto"):
-        source = Path(resume).expanduser().absolute()
+        source = as_absolute(resume)
         if not source.exists():
             raise SettingError(
                 f"resume={resume} is not a file or folder; name a run's folder or a checkpoint, such as outputs/RUN, "
@@ -167,7 +168,7 @@ def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -
 
 def _follow_first_rank(resume: str | None, folder: Path) -> Start:
     """Return what the first rank finds, for the other ranks, which leave the folder as it is."""
-    source = None if resume in (None, "auto") else Path(resume).expanduser().absolute()
+    source = None if resume in (None, "auto") else as_absolute(resume)
     if source is not None and run_folder(source) != folder:
         return Start(checkpoint=source if source.is_file() else newest_checkpoint(source))
     if (folder / RESULT).exists():
