@@ -13,7 +13,7 @@ import torch
 from soft.errors import RunError
 from soft.monitoring.csv_logger import CsvLogger
 from soft.runs.checkpointing import AtomicCheckpointIO
-from soft.writing import link_file, replace_file, replace_text
+from soft.writing import link_file, replace_csv, replace_file, replace_text
 
 
 def in_a_fork(act) -> int:
@@ -43,6 +43,11 @@ def test_replaces_and_leaves_nothing_else(tmp_path):
         replace_text(tmp_path / "new" / "file", text)
         assert (tmp_path / "new" / "file").read_text() == text
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_a_name_that_is_no_text_is_written(tmp_path):
+    replace_csv(tmp_path / "a.csv", [["file"], [os.fsdecode(b"b\xff.png")]])
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "file\nb\\udcff.png\n"
 
 
 def test_an_error_in_the_middle_leaves_the_old_file(tmp_path):

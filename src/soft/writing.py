@@ -62,7 +62,8 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Replace `path` by a text file, as `replace_file` does."""
-    replace_file(path, lambda file: file.write(text.encode()))
+    # Names of files may hold bytes that are no text.
+    replace_file(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def replace_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
