@@ -7,6 +7,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from cli.command_line import unquote
+
 
 @dataclass
 class SweepFolder:
@@ -38,6 +40,8 @@ class SweepFolder:
         from soft.runs.identity import identity
 
         recipe, mark = OmegaConf.to_container(OmegaConf.load(file)), read_mark(file.parent)
+        if "resume" in self.varied:
+            recipe["resume"] = _first_resume(file.parent, recipe.get("resume"))
         return identity(recipe, self.varied), mark is None or is_older(mark), file.parent
 
     def find(self, job: Mapping[str, object]) -> Path | None:
@@ -65,3 +69,12 @@ class SweepFolder:
         if (folder / ".hydra").is_dir():
             shutil.rmtree(folder)
         return folder, None
+
+
+def _first_resume(folder: Path, resume: object) -> object:
+    """Return the run that a job was typed to go on from; a later start goes on from a checkpoint in its own folder."""
+    if not str(resume).startswith(f"{folder}/"):
+        return resume
+    words = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
+    typed = [unquote(word).partition("=")[2] for word in words if word.startswith("resume=")]
+    return next(iter(typed), resume)

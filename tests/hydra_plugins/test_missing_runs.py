@@ -1,8 +1,15 @@
-"""What a sweep ends with."""
+"""Which jobs of a sweep run, and what it ends with."""
 
+from types import SimpleNamespace
+
+import hydra
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 
+import cli.entry  # noqa: F401 - registers resolvers of the configuration
+from cli.places import CONFIG_DIR
 from hydra_plugins import missing_runs
 from tests.studies.test_evaluation_table import write
 
@@ -13,6 +20,45 @@ def reported(monkeypatch):
     commands = []
     monkeypatch.setattr(missing_runs.subprocess, "run", lambda command, **_: commands.append(command))
     return commands
+
+
+class Recorder:
+    """Launcher that runs nothing; `jobs` are the words of the jobs that it was given."""
+
+    def launch(self, jobs, initial_job_idx):
+        self.jobs = [list(job) for job in jobs]
+        return [JobReturn(overrides=job, working_dir="cwd", status=JobStatus.COMPLETED) for job in self.jobs]
+
+
+def run(sweep, *jobs, command="train"):
+    """Return what a sweep of `jobs` in the folder `sweep` launches, without words on folders, and its results."""
+    launcher = Recorder()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration(command, [f"hydra.sweep.dir={sweep}"], run_mode=RunMode.MULTIRUN)
+        results = missing_runs.run_missing(launcher, SimpleNamespace(config_loader=loader), config, jobs)
+    return [job[:-1] for job in getattr(launcher, "jobs", [])], results
+
+
+def test_each_run_to_go_on_from_is_a_job(tmp_path, capsys):
+    jobs = [["resume=r5", "seed=5"], ["resume=r6", "seed=5"]]
+    launched, results = run(tmp_path, *jobs)
+    assert launched == jobs
+    assert [result.working_dir for result in results] == [str(tmp_path / "0"), str(tmp_path / "1")]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("words", [("name=a", "name=b"), ("logger=csv", "logger=none")])
+def test_jobs_that_compute_the_same_run_once_and_are_named(tmp_path, capsys, reported, words):
+    jobs = [[word, f"seed={seed}"] for seed in (0, 1) for word in words]
+    launched, results = run(tmp_path, *jobs)
+    assert launched == [jobs[0], jobs[2]]
+    text = f"2 jobs compute the same as another and are not repeated: {words[1]} seed=0; {words[1]} seed=1"
+    assert capsys.readouterr().out.strip() == text
+    for result in results:
+        result.return_value = 1.0
+    missing_runs.finish(tmp_path, results)
+    assert f"2 of 2 runs finished, in {tmp_path}" in capsys.readouterr().out
 
 
 def finish(sweep, *folders):
