@@ -13,15 +13,34 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from cli.command_line import typed_search_path
+from cli.command_line import ConfigError, typed_search_path, unquote
 from cli.ranks import this_launch
 
 # Signals that end a job cleanly, and the signal that the job gets for each. submitit sends USR2 instead of USR1.
 _PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGUSR1: signal.SIGUSR1, signal.SIGUSR2: signal.SIGUSR1}
+# Settings of one command's folder, which all jobs of a sweep would share.
+_ONE_FOLDER = ("output_dir", "hydra.run.dir")
 
 
 class ExplainedError(Exception):
     """Error of a job that has been reported to the user already."""
+
+
+def refuse_one_folder(words: Sequence[str]) -> None:
+    """Refuse to start a sweep with one folder for all of its jobs.
+
+    Args:
+        words: the overrides that were typed for the sweep.
+
+    Raises:
+        ConfigError: `output_dir` or `hydra.run.dir` is among them.
+    """
+    for word in words:
+        if word.lstrip("+").partition("=")[0] in _ONE_FOLDER:
+            raise ConfigError(
+                f"{unquote(word)} would be one folder for all jobs of this sweep; use hydra.sweep.dir, in which every "
+                "job gets a folder of its own."
+            )
 
 
 def job_command(script: str, config_name: str, overrides: Sequence[str], folder: str | Path, number: int) -> list[str]:

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 import cli.entry  # noqa: F401 - registers resolvers of the configuration
 from cli.places import CONFIG_DIR
 from hydra_plugins import missing_runs
+from tests.invoke import invoke
 from tests.studies.test_evaluation_table import write
 
 
@@ -59,6 +60,21 @@ def test_jobs_that_compute_the_same_run_once_and_are_named(tmp_path, capsys, rep
         result.return_value = 1.0
     missing_runs.finish(tmp_path, results)
     assert f"2 of 2 runs finished, in {tmp_path}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["output_dir=one", "hydra.run.dir=one"])
+def test_one_folder_for_all_jobs_is_refused_in_every_sweep(tmp_path, word):
+    for script, *words in (
+        ("train.py", "-m", "seed=0,1"),
+        ("evaluate.py", "-m", "checkpoint=a.ckpt", "weights=ema,raw"),
+        ("predict.py", "-m", "checkpoint=a.ckpt,b.ckpt", "images=a.png"),
+        ("train.py", "experiments=landmarks"),
+        ("train.py", "hparams_search=optuna"),
+    ):
+        done = invoke(script, *words, word, cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"{word} would be one folder for all jobs of this sweep; use hydra.sweep.dir" in done.stderr
+    assert not list(tmp_path.rglob("multirun.yaml")) + list(tmp_path.rglob("0"))
 
 
 def finish(sweep, *folders):
