@@ -18,7 +18,7 @@ from cli.command_line import ConfigError, quote
 from cli.places import SOURCES
 from cli.safe_names import inside
 from cli.secrets import masked
-from cli.sweep_jobs import objective, refuse_one_folder
+from cli.sweep_jobs import check_typed_folders, objective
 from hydra_plugins.job_settings import JobSettings
 from hydra_plugins.other_studies import OtherStudies, take_over
 from hydra_plugins.sweep_folder import SweepFolder
@@ -119,10 +119,10 @@ def lock_sweep(config: DictConfig) -> Iterator[Path]:
     Raises:
         ConfigError: another sweep is running in the folder, or a word gives all jobs one folder.
     """
-    typed = config.hydra.overrides
+    typed = OmegaConf.to_container(config.hydra.overrides)
     # With resume=..., the word hydra.run.dir=... of a study need not have been typed: cli.run_folder may have added it.
-    resumes = any(_key(word) == "resume" for word in typed.task)
-    refuse_one_folder([*typed.task, *(() if resumes else typed.hydra)])
+    resumes = any(_key(word) == "resume" for word in typed["task"])
+    check_typed_folders([*typed["task"], *(() if resumes else typed["hydra"])])
     sweep = Path(config.hydra.sweep.dir).absolute()
     sweep.mkdir(parents=True, exist_ok=True)
     handle = os.open(sweep, os.O_RDONLY)

@@ -74,6 +74,8 @@ def test_one_folder_for_all_jobs_is_refused_in_every_sweep(tmp_path, word):
         done = invoke(script, *words, word, cwd=tmp_path)
         assert done.returncode == 2
         assert f"{word} would be one folder for all jobs of this sweep; use hydra.sweep.dir" in done.stderr
+    done = invoke("train.py", "-m", "seed=0,1", "hydra.output_subdir=null", cwd=tmp_path)
+    assert "hydra.output_subdir=null has no place in a sweep" in done.stderr
     assert not list(tmp_path.rglob("multirun.yaml")) + list(tmp_path.rglob("0"))
 
 
