@@ -21,7 +21,7 @@ from cli.secrets import masked
 from cli.sweep_jobs import check_typed_folders, objective
 from hydra_plugins.job_settings import JobSettings
 from hydra_plugins.other_studies import OtherStudies, take_over
-from hydra_plugins.sweep_folder import SweepFolder
+from hydra_plugins.sweep_folder import SweepFolder, evaluations_in
 
 
 def run_missing(
@@ -47,6 +47,7 @@ def run_missing(
     varied = _varied([overrides for _, overrides in composed])
     runs, finished, missing, keys = SweepFolder(sweep, varied), {}, {}, []
     others, taken, folders, repeated = OtherStudies(sweep, config, varied), [], {}, []
+    evaluates = config.hydra.job.config_name == "evaluate"
     for number, (job, overrides) in enumerate(composed):
         with open_dict(job):
             job.hydra.job.id = job.hydra.job.num = number
@@ -61,7 +62,9 @@ def run_missing(
             folder, _ = runs.place(recipe, inside(job.hydra.sweep.subdir, "hydra.sweep.subdir"))
             take_over(run, folder, job, overrides)
             taken.append(run.parent.name)
-        if folder is not None and (folder / RESULT).is_file():
+        evaluation = evaluates and runs.find_evaluation(overrides, str(job.get("checkpoint")))
+        if evaluation or (folder is not None and (folder / RESULT).is_file()):
+            folder = evaluation or folder
             finished[key] = JobReturn(
                 list(filter_overrides(overrides)), job, working_dir=str(folder), status=JobStatus.COMPLETED
             )
@@ -147,11 +150,10 @@ def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
     results = distinct(results)
     folders = [Path(result.working_dir) for result in results if result.status == JobStatus.COMPLETED]
     trained = any((folder / "result.json").is_file() for folder in folders)  # and maybe evaluated in the same folder
-    evaluated = [folder for folder in folders if (folder / "evaluation.json").is_file()]
-    if evaluated and not trained:
+    if not trained and any((folder / "evaluation.json").is_file() for folder in folders):
         from soft.studies.evaluation_table import FILE, write_evaluation_table
 
-        print(f"\n{write_evaluation_table(evaluated, sweep)}\n\ntable: {sweep / FILE}", flush=True)
+        print(f"\n{write_evaluation_table(evaluations_in(sweep), sweep)}\n\ntable: {sweep / FILE}", flush=True)
     elif any(sweep.rglob("result.json")):
         print(flush=True)
         subprocess.run([sys.executable, str(SOURCES / "report.py"), f"sweep={sweep}"], check=False)

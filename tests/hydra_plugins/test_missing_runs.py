@@ -1,9 +1,12 @@
 """Which jobs of a sweep run, and what it ends with."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import hydra
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
@@ -11,6 +14,7 @@ from hydra.types import RunMode
 import cli.entry  # noqa: F401 - registers resolvers of the configuration
 from cli.places import CONFIG_DIR
 from hydra_plugins import missing_runs
+from hydra_plugins.sweep_folder import evaluations_in
 from tests.invoke import invoke
 from tests.studies.test_evaluation_table import write
 
@@ -77,6 +81,48 @@ def test_one_folder_for_all_jobs_is_refused_in_every_sweep(tmp_path, word):
     done = invoke("train.py", "-m", "seed=0,1", "hydra.output_subdir=null", cwd=tmp_path)
     assert "hydra.output_subdir=null has no place in a sweep" in done.stderr
     assert not list(tmp_path.rglob("multirun.yaml")) + list(tmp_path.rglob("0"))
+
+
+def evaluate(sweep, checkpoint):
+    """Run the jobs of a sweep of two evaluations, which are done at once, and return those that were launched."""
+    jobs = [[f"checkpoint={checkpoint}", f"weights={weights}"] for weights in ("ema", "raw")]
+    launched, results = run(sweep, *jobs, command="evaluate")
+    for result in results:
+        if not (folder := Path(result.working_dir)).exists():
+            write(folder, 50.0)
+            (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(result.overrides[:-1]))
+            (folder / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"cwd": os.getcwd()}}}))
+        result.return_value = 1.0
+    missing_runs.finish(sweep, results)
+    return launched
+
+
+def test_a_second_sweep_of_evaluations_leaves_the_first(tmp_path, capsys):
+    for name in "AB":
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+        assert len(evaluate(tmp_path / "sweep", tmp_path / name)) == 2
+        first = (tmp_path / "sweep" / "0" / "evaluation.json").stat().st_mtime_ns
+    table = capsys.readouterr().out
+    assert f"| {tmp_path / 'A'}" in table
+    assert [path.name for path in evaluations_in(tmp_path / "sweep")] == ["0", "1", "2", "3"]
+    assert len((tmp_path / "sweep" / "evaluations.csv").read_text().splitlines()) == 5
+
+    assert evaluate(tmp_path / "sweep", tmp_path / "A") == []
+    assert "2 of 2 runs are finished already" in capsys.readouterr().out
+    (tmp_path / "A").write_text("trained anew")
+    os.utime(tmp_path / "A", (2**33, 2**33))
+    assert len(evaluate(tmp_path / "sweep", tmp_path / "A")) == 2
+    assert (tmp_path / "sweep" / "0" / "evaluation.json").stat().st_mtime_ns == first
+
+
+def test_an_evaluation_that_was_stopped_starts_anew_in_its_place(tmp_path):
+    (tmp_path / "sweep" / "0" / ".hydra").mkdir(parents=True)
+    (tmp_path / "sweep" / "0" / "evaluate.log").touch()
+    (tmp_path / "A").touch()
+    assert len(evaluate(tmp_path / "sweep", tmp_path / "A")) == 2
+    assert [path.name for path in evaluations_in(tmp_path / "sweep")] == ["0", "1"]
+    assert not (tmp_path / "sweep" / "0" / "evaluate.log").exists()
 
 
 def finish(sweep, *folders):
