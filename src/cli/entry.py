@@ -27,7 +27,7 @@ from cli.ranks import REFUSED, end_with_launcher, end_with_sweep, log_name, rank
 from cli.run_folder import find_folder, remove_refused
 from cli.safe_names import check_names, inside
 from cli.secrets import hide_secrets, mask_text
-from cli.sweep_jobs import ExplainedError, run_sweep_job
+from cli.sweep_jobs import ExplainedError, check_typed_folders, run_sweep_job
 
 # Cached in the configuration, because a launcher hands that to other processes, where the run id must not change.
 OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
@@ -95,6 +95,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
             if parse(words).help:
                 summary = (sys.modules[script_module].__doc__ or "").partition(": `")[0]
                 return print(help_text(config_name, f"{summary}.", parse(words).overrides))
+            if parse(words).multirun:
+                check_typed_folders(parse(words).overrides)
             sys.argv[1:] = words
             add_checkpoint_model(config_name)
             find_folder(config_name)

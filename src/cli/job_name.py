@@ -38,7 +38,10 @@ def name_job(folder: Path) -> JobName:
         return JobName()
     settings = OmegaConf.load(sweep / MULTIRUN)
     varied = varied_settings(settings, loader)
-    values = {key: text.partition("=")[2] for text in config.overrides.task if (key := key_of(text)) in varied}
+    values: dict[str, str] = {}
+    for text in config.overrides.task:
+        if (key := key_of(text)) in varied:
+            values.setdefault(key, text.partition("=")[2])  # a job that goes on has another resume=... at its end
     study = settings.get("study") or {}
     group = f"{study['name']}-{study['scale']}" if "name" in study else sweep.name
     return JobName(short_name(values) or None, group)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,16 +13,56 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
-from cli.command_line import typed_search_path
+from cli.command_line import ConfigError, unquote
 from cli.ranks import this_launch
 
 # Signals that end a job cleanly, and the signal that the job gets for each. submitit sends USR2 instead of USR1.
 _PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGUSR1: signal.SIGUSR1, signal.SIGUSR2: signal.SIGUSR1}
+# Settings of one command's folder, which all jobs of a sweep would share.
+_ONE_FOLDER = ("output_dir", "hydra.run.dir")
+# Hydra's settings of a sweep itself, and those that the command of each job has already.
+_OF_THE_SWEEP = ("sweep", "sweeper", "launcher", "run", "mode", "output_subdir")
 
 
 class ExplainedError(Exception):
     """Error of a job that has been reported to the user already."""
+
+
+def check_typed_folders(words: Sequence[str]) -> None:
+    """Refuse a sweep with one folder for all of its jobs, or with jobs whose folders do not say what they hold.
+
+    Args:
+        words: the overrides that were typed for the sweep.
+
+    Raises:
+        ConfigError: `output_dir`, `hydra.run.dir` or `hydra.output_subdir` is among them.
+    """
+    for word in words:
+        if _key(word) == "hydra.output_subdir":
+            raise ConfigError(
+                f"{word} has no place in a sweep, whose jobs are known by their .hydra folders; leave it out."
+            )
+        if _key(word) in _ONE_FOLDER:
+            raise ConfigError(
+                f"{unquote(word)} would be one folder for all jobs of this sweep; use hydra.sweep.dir, in which every "
+                "job gets a folder of its own."
+            )
+
+
+def words_for_jobs(config: DictConfig) -> list[str]:
+    """Return the typed overrides of Hydra's own settings that hold for each job of a sweep, not for the sweep itself.
+
+    Args:
+        config: Hydra's own node of the sweep's configuration.
+    """
+    words = OmegaConf.to_container(config.overrides.hydra)  # unresolved, so that no secret stands on a command line
+    return [word for word in words if re.split("[./]", _key(word))[1] not in _OF_THE_SWEEP]
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
 
 
 def job_command(script: str, config_name: str, overrides: Sequence[str], folder: str | Path, number: int) -> list[str]:
@@ -155,7 +196,7 @@ def run_sweep_job(script: str) -> float | None:
     restarts = env.get("SLURM_RESTART_COUNT", "0")
     if tasks > 1:
         failed = folder / f".failed_{job}_{restarts}"
-    overrides = [*config.overrides.task, *typed_search_path(config.overrides.hydra)]
+    overrides = [*OmegaConf.to_container(config.overrides.task), *words_for_jobs(config)]
     overrides += ["resume=auto"] if restarts != "0" else []
     command = job_command(script, config.job.config_name, overrides, folder, config.job.num)
     if code := run_tree(command, failed=failed):

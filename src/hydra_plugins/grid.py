@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from cli.command_line import ConfigError
 from cli.places import STUDIES
 from cli.sweep_jobs import ExplainedError
-from hydra_plugins.missing_runs import finish, lock_sweep, run_missing
+from hydra_plugins.missing_runs import distinct, finish, lock_sweep, run_missing
 from hydra_plugins.study_evaluations import asked_evaluations, evaluate_runs
 from soft.studies.sweep import PLANNED_RUNS
 
@@ -47,6 +47,8 @@ class GridSweeper(BasicSweeper):
         with lock_sweep(self.config) as sweep:
             OmegaConf.save(OmegaConf.merge({PLANNED_RUNS: len(jobs)}, self.config), sweep / MULTIRUN)
             results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
+            if len(distinct(results)) < len(jobs):  # only now it is known which jobs are the same run
+                OmegaConf.save(OmegaConf.merge({PLANNED_RUNS: len(distinct(results))}, self.config), sweep / MULTIRUN)
             evaluated = evaluate_runs(sweep, self.config, asked)
             finish(sweep, results)
             if not evaluated:

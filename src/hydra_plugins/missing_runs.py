@@ -18,10 +18,10 @@ from cli.command_line import ConfigError, quote
 from cli.places import SOURCES
 from cli.safe_names import inside
 from cli.secrets import masked
-from cli.sweep_jobs import objective
+from cli.sweep_jobs import check_typed_folders, objective
 from hydra_plugins.job_settings import JobSettings
 from hydra_plugins.other_studies import OtherStudies, take_over
-from hydra_plugins.sweep_folder import SweepFolder
+from hydra_plugins.sweep_folder import SweepFolder, evaluations_in
 
 
 def run_missing(
@@ -46,7 +46,8 @@ def run_missing(
         print(f"{word} is left out of the runs that have no such setting: {', '.join(options)}", flush=True)
     varied = _varied([overrides for _, overrides in composed])
     runs, finished, missing, keys = SweepFolder(sweep, varied), {}, {}, []
-    others, taken = OtherStudies(sweep, config, varied), []
+    others, taken, folders, repeated = OtherStudies(sweep, config, varied), [], {}, []
+    evaluates = config.hydra.job.config_name == "evaluate"
     for number, (job, overrides) in enumerate(composed):
         with open_dict(job):
             job.hydra.job.id = job.hydra.job.num = number
@@ -54,13 +55,16 @@ def run_missing(
         key = json.dumps(recipe, sort_keys=True)
         keys.append(key)
         if key in finished or key in missing:
-            continue  # jobs that compute the same are run once
+            repeated.append(jobs[number])
+            continue
         folder = runs.find(recipe)
         if folder is None and (run := others.find(recipe)):
             folder, _ = runs.place(recipe, inside(job.hydra.sweep.subdir, "hydra.sweep.subdir"))
             take_over(run, folder, job, overrides)
             taken.append(run.parent.name)
-        if folder is not None and (folder / RESULT).is_file():
+        evaluation = evaluates and runs.find_evaluation(overrides, str(job.get("checkpoint")))
+        if evaluation or (folder is not None and (folder / RESULT).is_file()):
+            folder = evaluation or folder
             finished[key] = JobReturn(
                 list(filter_overrides(overrides)), job, working_dir=str(folder), status=JobStatus.COMPLETED
             )
@@ -69,15 +73,34 @@ def run_missing(
         folder, checkpoint = runs.place(recipe, inside(job.hydra.sweep.subdir, "hydra.sweep.subdir"))
         goes_on = [f"resume={quote(checkpoint)}"] if checkpoint else []
         missing[key] = [*overrides, *goes_on, f"hydra.sweep.subdir={quote(folder.relative_to(sweep))}"]
+        folders[key] = folder
+    if repeated:
+        _tell_repeated(repeated, jobs)
     if finished:
-        print(f"{len(finished)} of {len(jobs)} runs are finished already, in {sweep}", flush=True)
+        print(f"{len(finished)} of {len(finished) + len(missing)} runs are finished already, in {sweep}", flush=True)
     if taken:
         names = ", ".join(dict.fromkeys(taken))
         print(f"{len(taken)} of them have been taken over from other studies: {names}", flush=True)
     if missing:
         launched = launcher.launch(list(missing.values()), initial_job_idx=0)
-        finished |= zip(missing, launched, strict=True)
+        for key, result in zip(missing, launched, strict=True):
+            result.working_dir = str(folders[key])  # some launchers give the folder that the sweep was started in
+            finished[key] = result
     return [finished[key] for key in keys]
+
+
+def distinct(results: Sequence[JobReturn]) -> list[JobReturn]:
+    """Return one result for each run; jobs that compute the same share a run, and so its folder."""
+    return list({result.working_dir: result for result in results}.values())
+
+
+def _tell_repeated(repeated: Sequence[Sequence[str]], jobs: Sequence[Sequence[str]]) -> None:
+    """Name the jobs that are not run, by the words that not all jobs share."""
+    common = set.intersection(*map(set, jobs))
+    texts = [" ".join(word for word in job if word not in common and not _is_trial(word)) for job in repeated]
+    what = "1 job computes" if len(repeated) == 1 else f"{len(repeated)} jobs compute"
+    verb = "is" if len(repeated) == 1 else "are"
+    print(f"{what} the same as another and {verb} not repeated: {'; '.join(texts)}", flush=True)
 
 
 def _resolve(job: DictConfig, varied: Sequence[str]) -> dict[str, object]:
@@ -97,8 +120,12 @@ def lock_sweep(config: DictConfig) -> Iterator[Path]:
     """Lock the sweep's folder for this process, and yield it.
 
     Raises:
-        ConfigError: another sweep is running in the folder.
+        ConfigError: another sweep is running in the folder, or a word gives all jobs one folder.
     """
+    typed = OmegaConf.to_container(config.hydra.overrides)
+    # With resume=..., the word hydra.run.dir=... of a study need not have been typed: cli.run_folder may have added it.
+    resumes = any(_key(word) == "resume" for word in typed["task"])
+    check_typed_folders([*typed["task"], *(() if resumes else typed["hydra"])])
     sweep = Path(config.hydra.sweep.dir).absolute()
     sweep.mkdir(parents=True, exist_ok=True)
     handle = os.open(sweep, os.O_RDONLY)
@@ -115,18 +142,18 @@ def lock_sweep(config: DictConfig) -> Iterator[Path]:
 
 
 def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
-    """Write the sweep's report or its table of evaluations, and list the runs that failed.
+    """Write the sweep's report or its table of evaluations, count the runs, and list those that failed.
 
     Raises:
         Exception: the error of the first run that failed.
     """
-    folders = dict.fromkeys(Path(result.working_dir) for result in results if result.status == JobStatus.COMPLETED)
+    results = distinct(results)
+    folders = [Path(result.working_dir) for result in results if result.status == JobStatus.COMPLETED]
     trained = any((folder / "result.json").is_file() for folder in folders)  # and maybe evaluated in the same folder
-    evaluated = [folder for folder in folders if (folder / "evaluation.json").is_file()]
-    if evaluated and not trained:
+    if not trained and any((folder / "evaluation.json").is_file() for folder in folders):
         from soft.studies.evaluation_table import FILE, write_evaluation_table
 
-        print(f"\n{write_evaluation_table(evaluated, sweep)}\n\ntable: {sweep / FILE}", flush=True)
+        print(f"\n{write_evaluation_table(evaluations_in(sweep), sweep)}\n\ntable: {sweep / FILE}", flush=True)
     elif any(sweep.rglob("result.json")):
         print(flush=True)
         subprocess.run([sys.executable, str(SOURCES / "report.py"), f"sweep={sweep}"], check=False)
@@ -145,9 +172,16 @@ def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
     Three kinds of overrides do not tell runs apart: the trial number of a search, a run's name, and the choice of
     loggers or callbacks as a whole.
     """
-    from soft.runs.identity import RECORDING
-
     everywhere = set.intersection(*map(set, jobs)) if jobs else set()
-    keys = {word.lstrip("+~").partition("=")[0] for job in jobs for word in job if word not in everywhere}
-    keys = {key.replace("/", ".") for key in keys - {"callbacks.pruning.trial"}}
-    return sorted(key for key in keys if "." in key or key not in RECORDING)
+    words = {word for job in jobs for word in job if word not in everywhere and not _is_trial(word)}
+    keys = {_key(word).replace("/", ".") for word in words}
+    return sorted(keys - {"name", "logger", "callbacks"})
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _is_trial(word: str) -> bool:
+    """Return whether an override is the number of a search's trial."""
+    return _key(word) == "callbacks.pruning.trial"

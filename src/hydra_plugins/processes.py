@@ -23,7 +23,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from cli.command_line import ConfigError, typed_search_path
+from cli.command_line import ConfigError
 from cli.entry import full_errors
 from cli.ranks import SWEEP
 from cli.safe_names import inside
@@ -35,6 +35,7 @@ from cli.sweep_jobs import (
     pass_on_signals,
     refuse_ranks,
     run_tree,
+    words_for_jobs,
 )
 
 CONSOLE_LOG = "console.log"
@@ -116,7 +117,7 @@ class ProcessLauncher(Launcher):
 
     def _run(self, job: Job, env: dict[str, str] | None = None, **options: object) -> int:
         name = self.config.hydra.job.config_name
-        overrides = [*job.overrides, *typed_search_path(self.config.hydra.overrides.hydra)]
+        overrides = [*job.overrides, *words_for_jobs(self.config.hydra)]
         command = job_command(sys.argv[0], name, overrides, job.folder, job.number)
         env = {**(env or {}), SWEEP: str(os.getpid())}
         return run_tree(command, without=() if full_errors() else ("HYDRA_FULL_ERROR",), env=env, **options)

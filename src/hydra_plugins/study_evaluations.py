@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cli.command_line import ConfigError, quote
 from cli.places import CONFIG_DIR, SOURCES
-from cli.sweep_jobs import run_tree
+from cli.sweep_jobs import run_tree, words_for_jobs
 
 _UNKNOWN = object()
 
@@ -67,6 +67,7 @@ def evaluate_runs(sweep: Path, config: DictConfig, asked: Mapping[str, list[obje
         command = [
             *(sys.executable, str(SOURCES / "evaluate.py"), "-m", f"checkpoint={quote(checkpoint)}", *words),
             *(f"trainer={config.hydra.runtime.choices.trainer}", "details=false"),
+            *words_for_jobs(config.hydra),
             *(f"hydra.sweep.dir={quote(folder)}", f"hydra.launcher.jobs={config.hydra.launcher.get('jobs', 1)}"),
         ]
         with (folder / "console.log").open("wb") as log:

@@ -20,7 +20,11 @@ def config_with(evaluate):
     return OmegaConf.create(
         {
             "study": {**STUDY, "evaluate": evaluate},
-            "hydra": {"runtime": {"choices": {"trainer": "cpu"}}, "launcher": {"jobs": 2}},
+            "hydra": {
+                "runtime": {"choices": {"trainer": "cpu"}},
+                "launcher": {"jobs": 2},
+                "overrides": {"hydra": ["hydra.sweep.dir=mine", "hydra.verbose=true"]},
+            },
         }
     )
 
@@ -53,6 +57,7 @@ def test_runs_without_evaluations_are_evaluated(tmp_path, commands):
         cfg = hydra.compose("evaluate", [word for word in command[3:] if "1,20" not in word], return_hydra_config=True)
     assert cfg.checkpoint == str(tmp_path / "0" / "checkpoints" / "best.ckpt")
     assert cfg.hydra.sweep.dir == str(tmp_path / "0" / "evaluations")
+    assert cfg.hydra.verbose  # typed for the study
     assert (cfg.details, cfg.hydra.launcher.jobs) == (False, 2)
     assert f"{T}=1,20" in command
 

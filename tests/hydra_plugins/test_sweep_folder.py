@@ -74,6 +74,17 @@ def test_without_a_checkpoint_it_starts_afresh(tmp_path):
     assert not (tmp_path / "3").exists()
 
 
+def test_a_run_that_goes_on_from_another_is_recognised_after_it_was_stopped(tmp_path):
+    write(tmp_path / "0", 4, checkpoints__last_ckpt="weights")
+    config = yaml.safe_load((tmp_path / "0" / "config.yaml").read_text())
+    job = identity({**config, "output_dir": "elsewhere", "resume": "r6"}, ["resume"])
+    for resume in ("r6", str(tmp_path / "0" / "checkpoints" / "last.ckpt")):
+        (tmp_path / "0" / "config.yaml").write_text(yaml.safe_dump({**config, "resume": resume}))
+        (tmp_path / "0" / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(["resume='r6'", f"resume='{resume}'"]))
+        assert SweepFolder(tmp_path, ["resume"]).find(job) == tmp_path / "0"
+        assert SweepFolder(tmp_path, ["resume"]).find(job | {"resume": "r5"}) is None
+
+
 def test_a_job_of_an_older_version_is_still_the_same_job():
     old = {"data": {"root": "x", "num_classes": None, "recipe": {"epochs": 2}}, "schedule": {"epochs": 2}}
     new = {"data": {"root": "x", "num_classes": None, "split": None}, "schedule": {"epochs": 2}, "suggested": {"lr": 1}}
