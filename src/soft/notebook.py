@@ -1,5 +1,6 @@
 """Training and evaluation in a few lines of Python, without configuration files: `soft.fit` and `soft.evaluate`."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from soft.data.augmentation import Augmentation
+from soft.data.classification import ClassificationDataModule
+from soft.hardware.layout import check_validation_share
 from soft.launch.fit import fit as run_fit
 from soft.launch.hardware import choose_hardware
 from soft.launch.trainer import create_trainer
@@ -22,8 +25,10 @@ from soft.runs.best_checkpoint import BestCheckpoint
 from soft.runs.checkpointing import LastCheckpoint
 from soft.runs.resume import start_in
 from soft.training.evaluator import ImageEvaluator
-from soft.training.inputs import check_inputs
+from soft.training.inputs import check_inputs, match_to_model, outputs_of
 from soft.training.module import ImageClassifier
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -167,15 +172,29 @@ def evaluate(
 ) -> dict[str, float]:
     """Return top1 and top5 in percent and the loss in nats of a model over all validation images.
 
+    The classes of the data are found among the model's by their names, where the model names its classes, as one from
+    `soft.load_model` does. A note in the log says where their order, their number or the preprocessing differs.
+
     Args:
         model: a classifier (B, 3, H, W) -> (B, num_classes) with an attribute `num_classes`.
         data: an `ImageDataModule` with the preprocessing that the model was trained with, or a `TaskDataModule`.
         accelerator, devices, precision: see `soft.launch.hardware.choose_hardware`.
+
+    Raises:
+        SettingError: an argument does not fit, or the data has classes that the model does not know.
     """
     quiet_libraries()
     check_inputs(model, data)
+    outputs_of(model)
     hardware = choose_hardware(None, "trainer", accelerator, devices, precision=precision)
+    indices = None
+    if isinstance(data, ClassificationDataModule):
+        data.prepare_data("validate")
+        data.setup("validate")
+        check_validation_share(data.val_size, hardware.layout.devices)
+        indices, notes = match_to_model(model, data)
+        for note in notes:
+            log.warning("%s", note)
     trainer = create_trainer(hardware, precision=precision, enable_model_summary=False)
-    evaluator = ImageEvaluator(model)
-    trainer.validate(evaluator, data, verbose=False)
+    trainer.validate(ImageEvaluator(model, indices), data, verbose=False)
     return {name: float(trainer.callback_metrics[f"val/{name}"]) for name in ("top1", "top5", "loss")}

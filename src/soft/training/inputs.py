@@ -1,9 +1,11 @@
-"""Checks that a model can read what a data module gives."""
+"""Checks that a model can read what a data module gives, and that both mean the same classes."""
 
 from lightning.pytorch import LightningDataModule
 from timm.layers import to_2tuple
 from torch import nn
 
+from soft.data.classes import match_classes
+from soft.data.preprocessing import preprocessing_differences
 from soft.errors import SettingError
 from soft.models.variants import LAYOUTS
 
@@ -55,6 +57,45 @@ def check_inputs(model: nn.Module, datamodule: LightningDataModule) -> None:
             f"The model takes inputs of {own[0]}x{own[1]} alone, and {data} gives {size[0]}x{size[1]}; set "
             f"`data.img_size` to {list(own)}."
         )
+
+
+def outputs_of(model: nn.Module) -> int:
+    """Return a classifier's number of classes.
+
+    Raises:
+        SettingError: the model does not say it.
+    """
+    classes = getattr(model, "num_classes", None)
+    if classes is None:
+        raise SettingError(
+            f"The {type(model).__name__} has no attribute num_classes; set model.num_classes to its number of outputs."
+        )
+    return classes
+
+
+def match_to_model(model: nn.Module, datamodule: LightningDataModule) -> tuple[list[int], list[str]]:
+    """Find the classes of a data set among those of a model, by the names in the model's `pretrained_cfg`.
+
+    Args:
+        model: a classifier with `num_classes`.
+        datamodule: a `ClassificationDataModule` that is set up.
+
+    Returns:
+        The model's class for each class of the data, and sentences that a reader of an evaluation has to know. Among
+        them are differences of the preprocessing, where the model is known to carry that of its training.
+
+    Raises:
+        SettingError: the data has classes that the model does not know.
+    """
+    trained = getattr(model, "pretrained_cfg", None) or {}
+    names = trained.get("label_names")
+    match = match_classes(names, outputs_of(model), datamodule.class_names)
+    used, differences = datamodule.preprocessing, []
+    if names is not None:  # without names, it may hold what timm takes for an untrained model
+        known = {"img_size": tuple(trained["input_size"][1:]), **trained} if "input_size" in trained else trained
+        differences = preprocessing_differences({name: known[name] for name in known if name in used}, used)
+    notes = [match.note, *(f"Images are prepared in another way: {text}." for text in differences)]
+    return match.indices, [note for note in notes if note]
 
 
 def _images_alone(datamodule: LightningDataModule, model: str) -> SettingError:
