@@ -80,3 +80,22 @@ def test_another_preprocessing_is_said(tmp_path, caplog):
 def test_a_model_that_does_not_say_its_classes(tmp_path):
     with pytest.raises(SettingError, match="The Linear has no attribute num_classes"):
         soft.evaluate(torch.nn.Linear(2, 2), read(write_colours(tmp_path, "green", "red")), **ON_CPU)
+
+
+@pytest.mark.parametrize("classes", [2, 1000])
+def test_a_model_with_another_number_of_classes_is_not_trained(classes, tmp_path):
+    data = read(write_colours(tmp_path / "data", "blue", "green", "red"))
+    with pytest.raises(SettingError, match=f"The model has {classes} classes and the data 3"):
+        soft.fit(small_model(classes), data, folder=tmp_path / "run", **ON_CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_data_of_an_evaluation_is_fetched_for_a_training_too(tmp_path, monkeypatch):
+    """The data module has the trainer of the evaluation, which says that nothing is trained."""
+    fetched, data = [], read(write_colours(tmp_path / "data", "blue", "green"))
+    monkeypatch.setattr("soft.data.datamodule.fetch", lambda name, options, train, split: fetched.append(train))
+    soft.evaluate(small_model(2), data, **ON_CPU)
+    assert fetched == [False]
+    with pytest.raises(SettingError):
+        soft.fit(small_model(3), data, folder=tmp_path / "run", **ON_CPU)
+    assert fetched == [False, True]

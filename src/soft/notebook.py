@@ -25,7 +25,7 @@ from soft.runs.best_checkpoint import BestCheckpoint
 from soft.runs.checkpointing import LastCheckpoint
 from soft.runs.resume import start_in
 from soft.training.evaluator import ImageEvaluator
-from soft.training.inputs import check_inputs, match_to_model, outputs_of
+from soft.training.inputs import check_inputs, check_num_classes, match_to_model, outputs_of
 from soft.training.module import ImageClassifier
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ def fit(
     needs another folder.
 
     Args:
-        model: a SOFT model, or any classifier (B, 3, H, W) -> (B, num_classes) with an attribute `num_classes`.
+        model: a SOFT model, or any classifier (B, 3, H, W) -> (B, num_classes) with an attribute `num_classes`
+            that is the number of the data's classes, which `data.num_classes` says after `data.setup()`.
         data: an `ImageDataModule`, or for a `soft_encoder` a `TaskDataModule`.
         epochs: passes over the training data.
         lr: learning rate at a global batch of 1024, to which the data's batch size is scaled.
@@ -106,9 +107,10 @@ def fit(
     """
     started, folder = time.monotonic(), Path(folder).absolute()
     quiet_libraries()
-    data.prepare_data()
+    data.prepare_data("fit")  # the data may still have the trainer of an evaluation
     data.setup("fit")
     check_inputs(model, data)
+    check_num_classes(model, data)
     augment = augment or data.augment
     optimizer = {"opt": "adamw", "weight_decay": 0.05, "lr": lr, **(optimizer or {})}
     schedule = {"sched": "cosine", "epochs": epochs, **(schedule or {})}

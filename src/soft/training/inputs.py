@@ -73,6 +73,20 @@ def outputs_of(model: nn.Module) -> int:
     return classes
 
 
+def check_num_classes(model: nn.Module, datamodule: LightningDataModule) -> None:
+    """Refuse to train a model whose outputs are not as many as the classes of the data, which is set up.
+
+    Raises:
+        SettingError: they differ, or the model does not say how many outputs it has.
+    """
+    outputs, classes = outputs_of(model), datamodule.num_classes
+    if outputs != classes:
+        raise SettingError(
+            f"The model has {outputs} classes and the data {classes}; build the model with num_classes={classes}. "
+            "A data module may know its number, data.num_classes, only after data.setup()."
+        )
+
+
 def match_to_model(model: nn.Module, datamodule: LightningDataModule) -> tuple[list[int], list[str]]:
     """Find the classes of a data set among those of a model, by the names in the model's `pretrained_cfg`.
 
