@@ -14,18 +14,34 @@ from soft.data.augmentation import Augmentation
 from soft.data.classification import ClassificationDataModule
 from soft.hardware.layout import check_validation_share
 from soft.launch.fit import fit as run_fit
-from soft.launch.hardware import choose_hardware
+from soft.launch.fit import restore
+from soft.launch.fit_arguments import (
+    check_trainer_options,
+    choose_for_call,
+    describe_arguments,
+    describe_facts,
+    in_words_of_python,
+    order_from,
+)
 from soft.launch.trainer import create_trainer
-from soft.models.factory import describe_model
+from soft.launch.trainer_settings import check_trainer_settings
 from soft.monitoring.console import quiet_libraries
 from soft.monitoring.csv_logger import CsvLogger
 from soft.monitoring.loggers import resume_metrics
 from soft.monitoring.progress import TrainingProgress
+from soft.monitoring.summary import summarise_run
 from soft.runs.best_checkpoint import BestCheckpoint
 from soft.runs.checkpointing import LastCheckpoint
+from soft.runs.folder import best_checkpoint
+from soft.runs.last_checkpoint import newest_checkpoint
+from soft.runs.metrics import check_monitored
+from soft.runs.result import read_result, write_result
 from soft.runs.resume import start_in
+from soft.settings import check_whole
+from soft.training.build import carry_metadata
 from soft.training.evaluator import ImageEvaluator
 from soft.training.inputs import check_inputs, check_num_classes, match_to_model, outputs_of
+from soft.training.length import training_length
 from soft.training.module import ImageClassifier
 
 log = logging.getLogger(__name__)
@@ -36,8 +52,8 @@ class Fitted:
     """What a training left.
 
     Attributes:
-        metrics: the last value of every metric, top-k in percent.
-        checkpoint: the best checkpoint, for `soft.load_model`; None if nothing was trained.
+        metrics: the last value of every metric, top-k in percent; those of a finished training are read again.
+        checkpoint: the best checkpoint, for `soft.load_model`; without a validation the last one, or None.
         seconds: how long the call took.
         trainer: Lightning's Trainer, with the module that was trained.
     """
@@ -48,6 +64,7 @@ class Fitted:
     trainer: Trainer
 
 
+@in_words_of_python
 def fit(
     model: nn.Module,
     data: LightningDataModule,
@@ -73,10 +90,15 @@ def fit(
     trainer_options: Mapping[str, object] | None = None,
     **options: object,
 ) -> Fitted:
-    """Train a model, and write metrics.csv and checkpoints into `folder`.
+    """Train a model, and write metrics.csv, checkpoints and at the end result.json into `folder`.
 
-    A call with the same arguments as before goes on where the training was stopped; a training with other settings
-    needs another folder.
+    A call with the same arguments as before goes on where the training was stopped. If that was finished, nothing is
+    trained: the model gets its weights, and the metrics are those of its end. A training with other arguments needs
+    another folder; those of the data and the augmentation count too. What is no number, text or container of them, such
+    as a loss, cannot be compared, and neither can the weights that the model begins with.
+
+    Afterwards the model carries the data's class names and preprocessing, for `soft.predict` and `soft.evaluate`. Its
+    weights are those of the last step; the checkpoint has their moving average, which is validated, as well.
 
     Args:
         model: a SOFT model, or any classifier (B, 3, H, W) -> (B, num_classes) with an attribute `num_classes`
@@ -88,82 +110,106 @@ def fit(
         schedule: further arguments of `soft.training.optim.build_scheduler`; cosine by default.
         augment: mixup, cutmix and label smoothing; None takes the data's.
         ema_decay: decay of the weights' moving average per step, 0 for none.
-        seed: fixes everything random in training.
+        seed: fixes everything random in training, the order and augmentation of the images among it unless the data
+            has a seed of its own (other than 0). The weights at the start are the caller's: `torch.manual_seed` before
+            the model is built fixes them.
         resume: `auto` goes on with the training in `folder`, if there is one; a path goes on from that run or
             checkpoint; None begins anew and refuses a folder that holds a training.
         monitor: the metric at whose best value best.ckpt is written.
-        accelerator, devices, precision: see `soft.launch.hardware.choose_hardware`.
+        accelerator, devices, precision: see `soft.launch.hardware.choose_hardware`; under torchrun or SLURM, `devices`
+            has to be as many as the processes, or `auto`.
         max_batch_per_device: images in one forward pass; a larger share of the batch is accumulated over several.
         callbacks: callbacks beside those for checkpoints and progress.
         more_loggers: makes the loggers beside metrics.csv, given the folder's path.
         settings: further entries of the recipe, by which `resume` recognises a training; they replace entries of the
             same name.
         checkpoint_every: optimiser steps between two checkpoints within an epoch; None for one every ten minutes.
-        trainer_options: further arguments of Lightning's Trainer.
+        trainer_options: further arguments of Lightning's Trainer, and `max_steps`, at which a training ends as at the
+            end of an epoch. The schedule is fitted to a training that they shorten or lengthen.
         options: further arguments of `ImageClassifier`.
 
     Raises:
         SettingError: an argument that does not fit; the message names it.
     """
     started, folder = time.monotonic(), Path(folder).absolute()
+    check_whole("epochs", epochs, low=1)
+    check_whole("seed", seed, low=0)
     quiet_libraries()
     data.prepare_data("fit")  # the data may still have the trainer of an evaluation
     data.setup("fit")
     check_inputs(model, data)
     check_num_classes(model, data)
-    augment = augment or data.augment
+
+    # What the call asks for, and what its training is recognised by
+    lightning = {
+        "max_epochs": epochs,
+        "gradient_clip_val": 1.0,
+        "enable_model_summary": False,
+        **(trainer_options or {}),
+    }
+    check_trainer_options(lightning)
+    options = {"ema_decay": ema_decay, "ema_warmup": True, "seed": seed, **options}
+    options.setdefault("max_steps", lightning.pop("max_steps", -1))  # our module ends with a validation
     optimizer = {"opt": "adamw", "weight_decay": 0.05, "lr": lr, **(optimizer or {})}
     schedule = {"sched": "cosine", "epochs": epochs, **(schedule or {})}
-    hardware = choose_hardware(
-        data.batch_size, "trainer", accelerator, devices, precision=precision, max_batch_per_device=max_batch_per_device
-    )
-    recipe = {
-        "output_dir": str(folder),
-        "model": describe_model(model),
-        "data": {"dataset": data.dataset, "img_size": data.img_size, "batch_size": data.batch_size},
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "ema": {"decay": ema_decay},
-        "trainer": {"precision": precision, "max_batch_per_device": max_batch_per_device},
-        "seed": seed,
-        **(settings or {}),
+    augment = augment or data.augment
+    devices_asked = {
+        "accelerator": accelerator,
+        "devices": devices,
+        "precision": precision,
+        "max_batch_per_device": max_batch_per_device,
     }
+    recipe = describe_arguments(
+        model,
+        data,
+        folder,
+        augment=augment,
+        optimizer=optimizer,
+        schedule=schedule,
+        trainer={**devices_asked, **lightning},
+        module=options,
+        settings=settings or {},
+    )
+    check_trainer_settings(recipe["trainer"])
+    check_monitored(monitor, bool(ema_decay), options.get("validate_raw", True))
+    hardware = choose_for_call(data.batch_size, **devices_asked)
+    check_validation_share(data.val_size, hardware.layout.devices)
+    length = training_length(data.train_size, hardware.layout, recipe["trainer"], schedule["epochs"])
+    facts = describe_facts(recipe, model, data, hardware, length)
+
     seed_everything(seed, workers=True, verbose=False)
-    with start_in(folder, resume, recipe) as start:
+    with start_in(folder, resume, recipe) as start, order_from(data, seed):
         module = ImageClassifier(
             model,
             augment,
             optimizer,
             schedule,
             hardware.layout,
-            data.steps_per_epoch,
-            **{"ema_decay": ema_decay, "ema_warmup": True, "seed": seed, "recipe": recipe, **options},
+            length.steps_per_epoch,
+            **{"steps": length.steps, "recipe": recipe, **options},
         )
-        loggers = [CsvLogger(str(folder)), *(more_loggers(str(folder)) if more_loggers else ())]
-        resume_metrics(loggers, start.position)
+        loggers = []
+        if not start.finished:
+            loggers = [CsvLogger(str(folder)), *(more_loggers(str(folder)) if more_loggers else ())]
+            resume_metrics(loggers, start.position)
         minutes = None if checkpoint_every else 10
         last = LastCheckpoint(str(folder / "checkpoints"), minutes, checkpoint_every)
         best = BestCheckpoint(folder / "checkpoints", monitor=monitor)
         trainer = create_trainer(
-            hardware,
-            recipe,
-            [*callbacks, last, best, TrainingProgress()],
-            loggers,
-            precision=precision,
-            **{
-                "max_epochs": epochs,
-                "gradient_clip_val": 1.0,
-                "enable_model_summary": False,
-                **(trainer_options or {}),
-            },
+            hardware, recipe, [*callbacks, last, best, TrainingProgress()], loggers, precision=precision, **lightning
         )
-        if not start.finished:
-            run_fit(trainer, module, data, {}, start.checkpoint)
-    path = Path(best.best_model_path) if best.best_model_path else None
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return Fitted(metrics, path, time.monotonic() - started, trainer)
+        if start.finished:
+            restore(trainer, module, newest_checkpoint(folder))
+            result = read_result(folder)
+        else:
+            run_fit(trainer, module, data, facts, start.checkpoint)
+            result = summarise_run(trainer, folder, facts, time.monotonic() - started)
+            write_result(folder, result)
+        carry_metadata(module, data)
+    return Fitted(result["last"], best_checkpoint(folder), time.monotonic() - started, trainer)
 
 
+@in_words_of_python
 def evaluate(
     model: nn.Module,
     data: LightningDataModule,
@@ -188,7 +234,7 @@ def evaluate(
     quiet_libraries()
     check_inputs(model, data)
     outputs_of(model)
-    hardware = choose_hardware(None, "trainer", accelerator, devices, precision=precision)
+    hardware = choose_for_call(None, accelerator, devices, precision)
     indices = None
     if isinstance(data, ClassificationDataModule):
         data.prepare_data("validate")

@@ -1,5 +1,6 @@
 """The data of one run, whatever its inputs are: the loaders, and how the global batch is split over the devices."""
 
+import inspect
 from abc import abstractmethod
 
 import numpy as np
@@ -41,6 +42,7 @@ class ClassificationDataModule(LightningDataModule):
         example_name: what an example is called, for a run's summary.
         size_unit: unit of `img_size` there.
         vocabulary: number of values that an input's integers may have; None for inputs of floats.
+        options: the data set's own arguments.
         sets, num_classes, class_names, train_size, val_size, notes: `sets` are the examples without any transform,
             `notes` are phrases for a run's summary.
         batch_indices: (B,), the places in `sets.val` of the evaluation batch that `on_after_batch_transfer` gave last.
@@ -51,6 +53,7 @@ class ClassificationDataModule(LightningDataModule):
 
     in_chans: int
     vocabulary: int | None
+    options: dict[str, object]
     num_classes: int | None
     class_names: list[str]
     train_size: int
@@ -127,6 +130,15 @@ class ClassificationDataModule(LightningDataModule):
         plain = {name: as_plain(getattr(self, name)) for name in PREPROCESSING if hasattr(self, name)}
         names = None if self.sets is None else list(self.sets.class_names)
         return {**plain, "dataset": self.dataset, "class_names": names}
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """Return the arguments with which this module can be made again, except `augment`.
+
+        An argument is read from the attribute of its name, and the data set's own from `options`.
+        """
+        names = [name for name in inspect.signature(type(self)).parameters if name not in ("augment", "options")]
+        return {name: getattr(self, name) for name in names if hasattr(self, name)} | dict(self.options)
 
     @property
     def class_counts(self) -> list[int] | None:

@@ -101,6 +101,7 @@ class ImageDataModule(ClassificationDataModule):
         self.interpolation = interpolation
         self.hflip = chosen["hflip"]
         self.sampling = sampling
+        self.max_bad_images = max_bad_images
         self.bad_images = BadImages(max_bad_images)
         self.options = complete_options(dataset, {"root": root, **options}, self.num_classes, self.img_size)
 

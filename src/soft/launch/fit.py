@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 
 from soft.data.workers import explained_worker_errors
 from soft.hardware.machine import describe_machine
 from soft.monitoring.console import quiet_libraries
 from soft.monitoring.loggers import finish_loggers, settings_to_filter
+from soft.runs.last_checkpoint import check_weights
 from soft.settings import check_whole
 
 
@@ -33,6 +35,23 @@ def begin(seed: int) -> Clock:
     check_whole("seed", seed, low=0)
     seed_everything(seed, workers=True, verbose=False)
     return clock
+
+
+def restore(trainer: Trainer, module: LightningModule, checkpoint: Path) -> None:
+    """Give `module` and the trainer's callbacks the state of a training that is over, as if it had just ended.
+
+    Raises:
+        SettingError: the checkpoint's weights do not fit the module.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    check_weights(module, state["state_dict"])
+    module.load_state_dict(state["state_dict"])
+    trainer.strategy.connect(module)
+    for callback in trainer.callbacks:
+        callback.on_load_checkpoint(trainer, module, state)
+    for callback in trainer.callbacks:
+        if callback.state_key in state["callbacks"]:
+            callback.load_state_dict(state["callbacks"][callback.state_key])
 
 
 def fit(

@@ -101,11 +101,13 @@ def published_metadata(model: nn.Module) -> Metadata | None:
 def attach_metadata(model: nn.Module, metadata: Metadata) -> None:
     """Write class names and preprocessing into the model's `pretrained_cfg`, where timm looks for them.
 
-    Class names are left out if they are not as many as the model's classes.
+    Class names are left out if they are not as many as the model's classes. The model may be any of timm's.
     """
     cfg = {name: getattr(metadata, name) for name in ("mean", "std", "crop_pct", "interpolation")}
     if metadata.img_size is not None:
-        cfg |= {"input_size": (model.in_chans, *metadata.img_size), "pool_size": model.stages[-1].grid}
+        cfg["input_size"] = (getattr(model, "in_chans", 3), *metadata.img_size)
+        if isinstance(stages := getattr(model, "stages", None), nn.ModuleList | nn.Sequential):
+            cfg["pool_size"] = getattr(stages[-1], "grid", None)  # only SOFT models say it
     if len(metadata.class_names or ()) == model.num_classes:
         cfg["label_names"] = metadata.class_names
     known = {key: value for key, value in cfg.items() if value is not None}

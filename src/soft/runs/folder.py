@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 MARK = "run.json"  # says which run a folder holds
 RESULT = "result.json"  # says that the run is over
 METRICS = "metrics.csv"
+_EARLY_DATA = {"dataset", "img_size", "batch_size"}  # all that early recipes of `soft.fit` say of the data
 
 
 def read_mark(folder: Path) -> dict[str, object] | None:
@@ -44,8 +45,8 @@ def mark_run(folder: Path, recipe: Mapping[str, object]) -> None:
 
 
 def is_older(mark: Mapping[str, object]) -> bool:
-    """Return whether a run was recorded when the configuration had other settings."""
-    return mark.get("format", 1) != FORMAT
+    """Return whether a run was recorded when the configuration, or the recipe of `soft.fit`, had other settings."""
+    return mark.get("format", 1) != FORMAT or set(mark["recipe"].get("data") or ()) == _EARLY_DATA
 
 
 def holds(mark: Mapping[str, object], recipe: Mapping[str, object], varied: Iterable[str] = ()) -> bool:

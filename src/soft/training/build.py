@@ -9,11 +9,11 @@ from timm.layers import to_2tuple
 
 from soft.data.augmentation import Augmentation
 from soft.data.classes import check_order, unnamed_order
-from soft.errors import SettingError
+from soft.errors import SettingError, first_few
 from soft.hardware.layout import BatchLayout
 from soft.models.factory import create_from_config, describe_model, without_kernels
 from soft.models.freezing import freeze
-from soft.models.metadata import KEY, Metadata
+from soft.models.metadata import KEY, Metadata, attach_metadata, metadata_of
 from soft.training.length import Length
 from soft.training.loss import build_loss, find_class_weights
 from soft.training.warm_start import warm_start
@@ -124,8 +124,19 @@ def describe_weights(module: LightningModule, datamodule: LightningDataModule | 
     return Metadata(model=model, **known).to_dict()
 
 
+def carry_metadata(module: LightningModule, datamodule: LightningDataModule) -> None:
+    """Let the trained model carry what its checkpoints say: class names and preprocessing, in its `pretrained_cfg`.
+
+    A model without a `pretrained_cfg`, which is not timm's, is left as it is.
+    """
+    metadata = metadata_of(describe_weights(module, datamodule))
+    for model in dict.fromkeys([module.model, module.evaluated_model]):
+        if isinstance(getattr(model, "pretrained_cfg", None), Mapping):
+            attach_metadata(model, metadata)
+
+
 def check_classes(checkpoint: Mapping[str, object], datamodule: LightningDataModule | None) -> None:
-    """Refuse a checkpoint whose classes the same data set has in another order now.
+    """Refuse a checkpoint whose classes the same data set has in another order now, or has no longer.
 
     Args:
         checkpoint: the content of the checkpoint of a training that is to go on.
@@ -138,4 +149,9 @@ def check_classes(checkpoint: Mapping[str, object], datamodule: LightningDataMod
     if names is None or not recipe or recipe["data"]["dataset"] != datamodule.dataset:
         return
     trained = (checkpoint.get(KEY) or {}).get("class_names")
+    if trained and sorted(trained) != sorted(names):
+        raise SettingError(
+            f"The training so far had other classes ({first_few(trained)}) than the data has now ({first_few(names)}); "
+            "go on with its own data, or train anew."
+        )
     check_order(trained or unnamed_order(datamodule.dataset, names), names)

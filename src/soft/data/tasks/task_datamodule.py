@@ -84,6 +84,10 @@ class TaskDataModule(ClassificationDataModule):
         numbers = {name: usual_numbers[name] if number is None else number for name, number in given.items()}
         for name, number in numbers.items():
             check_whole(f"`data.{name}_examples`", number, low=1)
+        self.train_examples, self.val_examples, self.test_examples = (
+            numbers[name] for name in ("train", "val", "test")
+        )
+        self.task_seed = task_seed
         self.options = usual | options
         build = partial(TASKS[dataset], task_seed=task_seed, img_size=img_size)
         check_options(dataset, build, {"size": None, "split": None, **self.options})
