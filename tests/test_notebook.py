@@ -13,6 +13,7 @@ import soft
 from soft.errors import SettingError
 from soft.models.metadata import Metadata, attach_metadata
 from soft.training.module import ImageClassifier
+from tests.end_to_end.command import run_here
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0), "grey": (99, 99, 99)}
 ON_CPU = {"accelerator": "cpu"}
@@ -272,3 +273,12 @@ def test_the_module_of_a_checkpoint_is_built_again(trained):
     _, fitted = trained
     module = ImageClassifier.load_from_checkpoint(fitted.checkpoint)
     assert torch.equal(module.model.head.weight, fitted.trainer.lightning_module.model.head.weight)
+
+
+def test_a_checkpoint_is_evaluated_by_the_command(trained):
+    """The checkpoint says how its data was read."""
+    root, fitted = trained
+    words = (f"checkpoint={fitted.checkpoint}", "trainer=cpu", f"hydra.run.dir={root / 'evaluation'}")
+    run_here("evaluate.py", *words, cwd=root)
+    result = json.loads((root / "evaluation" / "evaluation.json").read_text())
+    assert result["top1"] == soft.evaluate(soft.load_model(fitted.checkpoint), read(root / "data"), **ON_CPU)["top1"]

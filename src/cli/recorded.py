@@ -34,9 +34,14 @@ def build_recorded(config: Mapping[str, object], source: str) -> object:
         source: the file that holds the configuration, for the message.
 
     Raises:
-        ConfigError: no file of conf/base, conf/data or conf/augment names the `_target_`.
+        ConfigError: there is no `_target_`, or no file of conf/base, conf/data or conf/augment names it.
     """
     target = config.get("_target_")
+    if target is None:
+        raise ConfigError(
+            f"{source} does not say how its data was read, as early checkpoints of soft.fit; choose the data, for "
+            "example with data=imagenet."
+        )
     if target not in _targets():
         raise ConfigError(
             f"{source} wants its data read by {target!r}, which is not one of {', '.join(sorted(_targets()))}. If you "

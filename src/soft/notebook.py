@@ -15,16 +15,10 @@ from soft.data.classification import ClassificationDataModule
 from soft.hardware.layout import check_validation_share
 from soft.launch.fit import fit as run_fit
 from soft.launch.fit import restore
-from soft.launch.fit_arguments import (
-    check_trainer_options,
-    choose_for_call,
-    describe_arguments,
-    describe_facts,
-    in_words_of_python,
-    order_from,
-)
+from soft.launch.fit_arguments import FitPlan, order_from, plan_fit
+from soft.launch.hardware import choose_for_call
 from soft.launch.trainer import create_trainer
-from soft.launch.trainer_settings import check_trainer_settings
+from soft.launch.words_of_python import in_words_of_python
 from soft.monitoring.console import quiet_libraries
 from soft.monitoring.csv_logger import CsvLogger
 from soft.monitoring.loggers import resume_metrics
@@ -34,14 +28,12 @@ from soft.runs.best_checkpoint import BestCheckpoint
 from soft.runs.checkpointing import LastCheckpoint
 from soft.runs.folder import best_checkpoint
 from soft.runs.last_checkpoint import newest_checkpoint
-from soft.runs.metrics import check_monitored
 from soft.runs.result import read_result, write_result
-from soft.runs.resume import start_in
+from soft.runs.resume import Start, start_in
 from soft.settings import check_whole
 from soft.training.build import carry_metadata
 from soft.training.evaluator import ImageEvaluator
 from soft.training.inputs import check_inputs, check_num_classes, match_to_model, outputs_of
-from soft.training.length import training_length
 from soft.training.module import ImageClassifier
 
 log = logging.getLogger(__name__)
@@ -139,74 +131,57 @@ def fit(
     data.setup("fit")
     check_inputs(model, data)
     check_num_classes(model, data)
-
-    # What the call asks for, and what its training is recognised by
-    lightning = {
-        "max_epochs": epochs,
-        "gradient_clip_val": 1.0,
-        "enable_model_summary": False,
-        **(trainer_options or {}),
-    }
-    check_trainer_options(lightning)
-    options = {"ema_decay": ema_decay, "ema_warmup": True, "seed": seed, **options}
-    options.setdefault("max_steps", lightning.pop("max_steps", -1))  # our module ends with a validation
-    optimizer = {"opt": "adamw", "weight_decay": 0.05, "lr": lr, **(optimizer or {})}
-    schedule = {"sched": "cosine", "epochs": epochs, **(schedule or {})}
-    augment = augment or data.augment
-    devices_asked = {
-        "accelerator": accelerator,
-        "devices": devices,
-        "precision": precision,
-        "max_batch_per_device": max_batch_per_device,
-    }
-    recipe = describe_arguments(
+    usual = {"max_epochs": epochs, "gradient_clip_val": 1.0, "enable_model_summary": False}
+    plan = plan_fit(
         model,
         data,
         folder,
-        augment=augment,
-        optimizer=optimizer,
-        schedule=schedule,
-        trainer={**devices_asked, **lightning},
-        module=options,
+        augment=augment or data.augment,
+        optimizer={"opt": "adamw", "weight_decay": 0.05, "lr": lr, **(optimizer or {})},
+        schedule={"sched": "cosine", "epochs": epochs, **(schedule or {})},
+        devices=dict(
+            accelerator=accelerator, devices=devices, precision=precision, max_batch_per_device=max_batch_per_device
+        ),
+        trainer={**usual, **(trainer_options or {})},
+        module={"ema_decay": ema_decay, "ema_warmup": True, "seed": seed, **options},
+        monitor=monitor,
         settings=settings or {},
     )
-    check_trainer_settings(recipe["trainer"])
-    check_monitored(monitor, bool(ema_decay), options.get("validate_raw", True))
-    hardware = choose_for_call(data.batch_size, **devices_asked)
-    check_validation_share(data.val_size, hardware.layout.devices)
-    length = training_length(data.train_size, hardware.layout, recipe["trainer"], schedule["epochs"])
-    facts = describe_facts(recipe, model, data, hardware, length)
-
+    minutes = None if checkpoint_every else 10
+    last = LastCheckpoint(str(folder / "checkpoints"), minutes, checkpoint_every)
+    best = BestCheckpoint(folder / "checkpoints", monitor=monitor)
+    callbacks = [*callbacks, last, best, TrainingProgress()]
     seed_everything(seed, workers=True, verbose=False)
-    with start_in(folder, resume, recipe) as start, order_from(data, seed):
-        module = ImageClassifier(
-            model,
-            augment,
-            optimizer,
-            schedule,
-            hardware.layout,
-            length.steps_per_epoch,
-            **{"steps": length.steps, "recipe": recipe, **options},
-        )
-        loggers = []
-        if not start.finished:
-            loggers = [CsvLogger(str(folder)), *(more_loggers(str(folder)) if more_loggers else ())]
-            resume_metrics(loggers, start.position)
-        minutes = None if checkpoint_every else 10
-        last = LastCheckpoint(str(folder / "checkpoints"), minutes, checkpoint_every)
-        best = BestCheckpoint(folder / "checkpoints", monitor=monitor)
-        trainer = create_trainer(
-            hardware, recipe, [*callbacks, last, best, TrainingProgress()], loggers, precision=precision, **lightning
-        )
-        if start.finished:
-            restore(trainer, module, newest_checkpoint(folder))
-            result = read_result(folder)
-        else:
-            run_fit(trainer, module, data, facts, start.checkpoint)
-            result = summarise_run(trainer, folder, facts, time.monotonic() - started)
-            write_result(folder, result)
-        carry_metadata(module, data)
-    return Fitted(result["last"], best_checkpoint(folder), time.monotonic() - started, trainer)
+    with start_in(folder, resume, plan.recipe) as start, order_from(data, seed):
+        trainer, last_values = _train(model, data, plan, folder, start, callbacks, more_loggers, started)
+    return Fitted(last_values, best_checkpoint(folder), time.monotonic() - started, trainer)
+
+
+def _train(
+    model: nn.Module,
+    data: LightningDataModule,
+    plan: FitPlan,
+    folder: Path,
+    start: Start,
+    callbacks: list[Callback],
+    more_loggers: Callable[[str], Iterable[Logger]] | None,
+    started: float,
+) -> tuple[Trainer, dict[str, float]]:
+    """Train what is left to train; return the trainer and the last value of every metric."""
+    module, loggers = ImageClassifier(model, **plan.module), []
+    if not start.finished:
+        loggers = [CsvLogger(str(folder)), *(more_loggers(str(folder)) if more_loggers else ())]
+        resume_metrics(loggers, start.position)
+    trainer = create_trainer(plan.hardware, plan.recipe, callbacks, loggers, **plan.trainer)
+    if start.finished:
+        restore(trainer, module, newest_checkpoint(folder))
+        result = read_result(folder)
+    else:
+        run_fit(trainer, module, data, plan.facts, start.checkpoint)
+        result = summarise_run(trainer, folder, plan.facts, time.monotonic() - started)
+        write_result(folder, result)
+    carry_metadata(module, data)
+    return trainer, result["last"]
 
 
 @in_words_of_python

@@ -1,11 +1,9 @@
-"""The arguments of `soft.fit`: their checks, the recipe by which a training is recognised, and their names."""
+"""The arguments of `soft.fit`: their checks, and the recipe by which a training is recognised."""
 
 import inspect
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import wraps
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -13,12 +11,15 @@ from timm.layers import to_2tuple
 from torch import nn
 
 from soft.data.augmentation import Augmentation
-from soft.errors import RunError, SettingError
-from soft.hardware.launcher import find_launch
-from soft.launch.hardware import Hardware, choose_hardware
+from soft.errors import SettingError
+from soft.hardware.layout import check_validation_share
+from soft.launch.hardware import Hardware, choose_for_call
 from soft.launch.trainer import create_trainer
+from soft.launch.trainer_settings import check_trainer_settings
 from soft.models.factory import describe_model
-from soft.training.length import Length
+from soft.runs.metrics import check_monitored
+from soft.settings import check_whole
+from soft.training.length import Length, training_length
 from soft.training.module import ImageClassifier
 from soft.training.optim import scaled_lr
 
@@ -38,43 +39,79 @@ _FILLED_IN = {
     "enable_progress_bar": None,
     "enable_checkpointing": None,
 }
-# Settings of the commands in messages, and what they are in Python; the first pattern that matches a place is taken.
-_NAMES = {
-    r"; without resume=\.\.\., this command begins another run in a folder of its own": ", or choose another folder",
-    r", or take trainer=cpu_ddp, which allows it": "",
-    r"callbacks\.last_checkpoint\.every_n_train_steps": "checkpoint_every",
-    r"another folder with hydra\.run\.dir": "another folder",
-    r"hydra\.run\.dir": "folder",
-    r"schedule\.epochs": "epochs",
-    r"optimizer\.lr\b": "lr",
-    r"ema\.decay": "ema_decay",
-    r"\bema\.validate_raw=true": "validate_raw=True",
-    r"trainer=trainer\b": "This call",
-    r"trainer=auto\b": "accelerator='auto'",
-    r"(?<![/\w])trainer\.(?!py\b)(?=\w)": "",
-}
-_NAME = re.compile("|".join(f"({pattern})" for pattern in _NAMES))
 # Arguments of `ImageClassifier` that have a place of their own in a recipe.
 _GROUPED = {"ema_decay", "ema_warmup", "validate_raw", "max_steps", "compile", "channels_last", "max_nonfinite_steps"}
 _PLAIN = (type(None), bool, int, float, str, Path, Mapping, list, tuple)
 
 
-def in_words_of_python(function: Callable) -> Callable:
-    """Return a function that does the same, and whose error messages name its arguments, not a command's settings."""
-    words = list(_NAMES.values())
+@dataclass(frozen=True)
+class FitPlan:
+    """What a call of `soft.fit` trains.
 
-    def translate(text: str) -> str:
-        return _NAME.sub(lambda match: words[match.lastindex - 1], text)
+    Attributes:
+        recipe: see `describe_arguments`.
+        hardware: the devices.
+        trainer: further arguments of `soft.launch.trainer.create_trainer`.
+        module: arguments of `ImageClassifier` beside the model.
+        facts: as in `soft.launch.plan.Plan.facts`.
+    """
 
-    @wraps(function)
-    def call(*arguments: object, **options: object) -> object:
-        try:
-            return function(*arguments, **options)
-        except (SettingError, RunError) as error:
-            error.args, error.message = (translate(str(error)),), translate(error.message)
-            raise
+    recipe: dict[str, object]
+    hardware: Hardware
+    trainer: dict[str, object]
+    module: dict[str, object]
+    facts: dict[str, object]
 
-    return call
+
+def plan_fit(
+    model: nn.Module,
+    data: LightningDataModule,
+    folder: Path,
+    *,
+    augment: Augmentation,
+    optimizer: Mapping[str, object],
+    schedule: Mapping[str, object],
+    devices: Mapping[str, object],
+    trainer: Mapping[str, object],
+    module: Mapping[str, object],
+    monitor: str,
+    settings: Mapping[str, object],
+) -> FitPlan:
+    """Return what a call of `soft.fit` trains, and refuse what a launch of a command refuses.
+
+    Args:
+        model, data, folder, augment, optimizer, schedule, monitor, settings: as in `soft.fit`; the data is set up.
+        devices: arguments of `choose_for_call` after `global_batch`.
+        trainer: further arguments of Lightning's Trainer, and `max_steps`.
+        module: further arguments of `ImageClassifier`.
+
+    Raises:
+        SettingError: an argument does not fit.
+    """
+    check_trainer_options(trainer)
+    max_steps = module.get("max_steps", trainer.get("max_steps", -1))  # ends with a validation, unlike Lightning's
+    trainer = {key: value for key, value in trainer.items() if key != "max_steps"}
+    module = {**module, "max_steps": max_steps}
+    groups = {"augment": augment, "optimizer": optimizer, "schedule": schedule}
+    recipe = describe_arguments(
+        model, data, folder, **groups, trainer={**devices, **trainer}, module=module, settings=settings
+    )
+    check_trainer_settings(recipe["trainer"])
+    check_whole("epochs", schedule["epochs"], low=1)
+    check_monitored(monitor, bool(module["ema_decay"]), module.get("validate_raw", True))
+    hardware = choose_for_call(data.batch_size, **devices)
+    check_validation_share(data.val_size, hardware.layout.devices)
+    length = training_length(data.train_size, hardware.layout, recipe["trainer"], schedule["epochs"])
+    arguments = {
+        **groups,
+        "layout": hardware.layout,
+        "steps_per_epoch": length.steps_per_epoch,
+        "steps": length.steps,
+        "recipe": recipe,
+        **module,
+    }
+    facts = describe_facts(recipe, model, data, hardware, length)
+    return FitPlan(recipe, hardware, {"precision": devices["precision"], **trainer}, arguments, facts)
 
 
 def check_trainer_options(options: Mapping[str, object]) -> None:
@@ -91,30 +128,6 @@ def check_trainer_options(options: Mapping[str, object]) -> None:
             raise SettingError(f"trainer_options={{{name!r}: ...}}: soft.fit fills in {name} itself; {advice}.")
         if name not in known:
             raise SettingError(f"trainer_options={{{name!r}: ...}}: Lightning's Trainer has no argument {name}.")
-
-
-def choose_for_call(
-    global_batch: int | None,
-    accelerator: str,
-    devices: int | str | list[int],
-    precision: str,
-    max_batch_per_device: int = 128,
-) -> Hardware:
-    """Return the hardware that the arguments of a call ask for, see `choose_hardware`.
-
-    Raises:
-        SettingError: an argument does not fit, or a launcher has started another number of processes.
-    """
-    hardware = choose_hardware(
-        global_batch, "trainer", accelerator, devices, precision=precision, max_batch_per_device=max_batch_per_device
-    )
-    launch, asked = find_launch(), (hardware.per_node, hardware.nodes)
-    if launch is not None and launch.by != "Lightning" and (launch.per_node, launch.nodes) != asked:
-        raise SettingError(
-            f"{launch.by} started {launch.per_node} processes on each of {launch.nodes} nodes, and devices={devices!r} "
-            f"is for {hardware.per_node}; give devices='auto'."
-        )
-    return hardware
 
 
 @contextmanager
@@ -148,9 +161,8 @@ def describe_arguments(
     What is neither a number, a text, a path nor a container of them is left out.
 
     Args:
-        model, data, folder, augment, optimizer, schedule, settings: as in `soft.fit`; the data is set up.
-        trainer: arguments of Lightning's Trainer and of `choose_hardware`.
-        module: arguments of `ImageClassifier` after `steps_per_epoch`.
+        model, data, folder, augment, optimizer, schedule, settings, module: as in `plan_fit`.
+        trainer: arguments of Lightning's Trainer and of `choose_for_call`.
     """
     defaults = {name: parameter.default for name, parameter in inspect.signature(ImageClassifier).parameters.items()}
     others = {key: value for key, value in module.items() if key not in {*_GROUPED, "seed"}}

@@ -99,3 +99,27 @@ def choose_devices(
     if lacking is None:
         check_launch(find_launch(), hardware.per_node, hardware.nodes)
     return hardware
+
+
+def choose_for_call(
+    global_batch: int | None,
+    accelerator: str,
+    devices: int | str | list[int],
+    precision: str,
+    max_batch_per_device: int = 128,
+) -> Hardware:
+    """Return the hardware that the arguments of a call ask for, see `choose_hardware`.
+
+    Raises:
+        SettingError: an argument does not fit, or a launcher has started another number of processes.
+    """
+    hardware = choose_hardware(
+        global_batch, "trainer", accelerator, devices, precision=precision, max_batch_per_device=max_batch_per_device
+    )
+    launch, asked = find_launch(), (hardware.per_node, hardware.nodes)
+    if launch is not None and launch.by != "Lightning" and (launch.per_node, launch.nodes) != asked:
+        raise SettingError(
+            f"{launch.by} started {launch.per_node} processes on each of {launch.nodes} nodes, and devices={devices!r} "
+            f"is for {hardware.per_node}; give devices='auto'."
+        )
+    return hardware
