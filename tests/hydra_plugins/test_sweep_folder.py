@@ -48,7 +48,7 @@ def test_a_run_of_an_older_version_is_recognised_by_the_settings_it_had(tmp_path
     write(tmp_path / "0", 4, result_json="{}")
     newer = {**key(4), "model.added_since": 1}
     assert SweepFolder(tmp_path).find(newer) == tmp_path / "0"
-    (tmp_path / "0" / "run.json").write_text(json.dumps({"format": FORMAT}))
+    (tmp_path / "0" / "run.json").write_text(json.dumps({"format": FORMAT, "recipe": {"model": {"m": 4}}}))
     assert SweepFolder(tmp_path).find(newer) is None
 
 
