@@ -42,6 +42,13 @@ class ImageEvaluator(LightningModule):
         """Return the evaluated model's logits (B, num_classes) for images (B, 3, H, W)."""
         return self.evaluated_model(images)
 
+    def on_validation_start(self) -> None:
+        # Lightning's bf16-true converts the sums too, and bfloat16 counts no further than 256 images one by one.
+        dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        for metric in self.modules():
+            if isinstance(metric, (MeanMetric, SumMetric)):
+                metric.set_dtype(dtype)
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Add a batch to the metrics; return `logits` (B, num_classes) and `labels` (B,) of the model's classes."""
         images, labels = batch
@@ -90,7 +97,7 @@ def validation_metrics(num_classes: int) -> MetricCollection:
 
 def update_metrics(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
     """Add a batch to `metrics`: logits (B, num_classes), labels (B,)."""
-    logits = logits.float()
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     metrics["loss"].update(torch.nn.functional.cross_entropy(logits, labels), weight=len(labels))
     metrics["top1"].update(logits, labels)
     metrics["top5"].update(logits, labels)

@@ -97,8 +97,7 @@ class ImageClassifier(ImageEvaluator):
         self.mixup = build_mixup(augment, layout, model.num_classes)
         self.train_loss = train_loss or build_loss(augment)
 
-        # The average is a submodule: Lightning saves, moves and restores both sets of weights, and none is swapped.
-        self.ema = None
+        self.ema = None  # as a submodule, so that Lightning saves, moves and restores both sets of weights
         if ema_decay:
             self.ema = WeightAverage(model, decay=ema_decay, use_warmup=ema_warmup).requires_grad_(False)
         self.raw_metrics = validation_metrics(model.num_classes) if self.ema and validate_raw else None
@@ -215,6 +214,7 @@ class ImageClassifier(ImageEvaluator):
                 )
 
     def on_validation_start(self) -> None:
+        super().on_validation_start()
         share_statistics(list(dict.fromkeys([self.model, self.evaluated_model])), self.trainer.world_size)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
