@@ -72,10 +72,11 @@ def training_length(
     return Length(math.ceil(steps / per_epoch), per_epoch, steps, per_epoch * schedule_epochs)
 
 
-def shorten_last_epoch(trainer: Trainer, max_steps: int, done: int = 0) -> None:
-    """End the current epoch, and the training with it, at optimiser step `max_steps` if that lies in this epoch.
+def prepare_last_epoch(trainer: Trainer, max_steps: int, done: int = 0) -> None:
+    """End the training at optimiser step `max_steps` if that lies in this epoch, and validate after the last epoch.
 
-    Lightning's own max_steps ends without a validation, and cannot be resumed between epochs.
+    Lightning's own max_steps ends without a validation, and cannot be resumed between epochs. Lightning's
+    check_val_every_n_epoch leaves the last epoch without a validation if it is no multiple.
 
     Args:
         trainer: the Trainer, in an epoch that has begun.
@@ -88,3 +89,7 @@ def shorten_last_epoch(trainer: Trainer, max_steps: int, done: int = 0) -> None:
         loop.max_epochs = trainer.current_epoch + 1
         loop.max_batches = batches
         trainer.val_check_batch = min(trainer.val_check_batch, batches)
+    epoch = trainer.current_epoch + 1
+    if epoch == loop.max_epochs and (trainer.check_val_every_n_epoch or 1) > 1:
+        # With the epoch's own number, and not 1, Lightning writes best.ckpt at the same moment as in other epochs.
+        trainer.check_val_every_n_epoch = epoch
