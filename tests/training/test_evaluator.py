@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import soft  # noqa: F401 - registers the models
 from soft.data.augmentation import Augmentation
+from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 from soft.launch.hardware import choose_hardware
 from soft.launch.trainer import create_trainer
@@ -29,6 +30,11 @@ def test_batches_count_by_their_images():
     update_metrics(metrics, torch.tensor([[0.0, 4.0]]), torch.zeros(1).long())
 
     assert metrics.compute()["loss"].item() == pytest.approx((4 + 0.01815) / 4, abs=1e-4)
+
+
+def test_a_single_class_is_a_sentence():
+    with pytest.raises(SettingError, match="two or more classes apart, and num_classes=1; take data with more"):
+        ImageEvaluator(timm.create_model("soft_pico", num_classes=1))
 
 
 class Classifier(nn.Module):

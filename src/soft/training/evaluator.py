@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from soft.errors import SettingError
+
 
 class ImageEvaluator(LightningModule):
     """Module that logs val/loss (cross-entropy in nats), val/top1 and val/top5 (percent) over all validation images.
@@ -85,13 +87,19 @@ def validation_metrics(num_classes: int) -> MetricCollection:
     """Return metrics for loss, top-1 and top-5 that add up exactly over ranks and uneven batches.
 
     With five classes or fewer, top-5 counts all of them and is 100 %.
+
+    Raises:
+        SettingError: there are fewer than two classes.
     """
-    classes = max(2, num_classes)  # torchmetrics takes no fewer
+    if num_classes < 2:
+        raise SettingError(
+            f"A classifier tells two or more classes apart, and `data.num_classes`={num_classes}; take data with more."
+        )
     # With this strategy a NaN loss makes the mean NaN. "disable" would do so too, but ignores the weights.
     loss = MeanMetric(nan_strategy=math.nan)
-    top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
+    top5 = MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro")
     return MetricCollection(
-        {"loss": loss, "top1": MulticlassAccuracy(classes, average="micro"), "top5": top5}, compute_groups=False
+        {"loss": loss, "top1": MulticlassAccuracy(num_classes, average="micro"), "top5": top5}, compute_groups=False
     )
 
 
