@@ -18,6 +18,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.analysis.answers import AnswerRecorder
     from soft.analysis.details import weakest, write_details
     from soft.data.classes import match_classes, unnamed_order
+    from soft.data.loading import limit_note
     from soft.data.preprocessing import preprocessing_differences
     from soft.data.workers import explained_worker_errors
     from soft.errors import SettingError
@@ -76,6 +77,9 @@ def evaluate(cfg: DictConfig) -> float:
     differences = preprocessing_differences(metadata.to_dict(), datamodule.preprocessing) if metadata else []
     notes = [*datamodule.notes, match.note, *(f"Images are prepared in another way: {text}." for text in differences)]
 
+    limit, devices = given["trainer"]["limit_val_batches"], hardware.layout.devices
+    limited = limit_note(datamodule.val_size, datamodule.val_batch_size, devices, limit, datamodule.example_name)
+    notes += [f"{limited}."] if limited else []
     changes = option_differences(metadata.model, options) if metadata and not chosen else []
     notes += [f"The model is another one than in training: {text}." for text in changes]
 

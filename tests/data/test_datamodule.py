@@ -18,13 +18,14 @@ from tests.data.class_folders import write_class_folders
 class FakeTrainer(SimpleNamespace):
     """What the data module asks a trainer that has not started."""
 
-    def __init__(self, world_size=1, global_rank=0, accumulate_grad_batches=1, num_devices=1, stage=None):
+    def __init__(self, world_size=1, global_rank=0, accumulate_grad_batches=1, num_devices=1, stage=None, limit=1.0):
         idle = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0, started=0)))
         super().__init__(
             world_size=world_size,
             global_rank=global_rank,
             accumulate_grad_batches=accumulate_grad_batches,
             num_devices=num_devices,
+            limit_val_batches=limit,
             fit_loop=idle,
             strategy=SimpleNamespace(root_device=torch.device("cpu")),
             state=SimpleNamespace(fn=stage),
@@ -84,6 +85,20 @@ def test_validation_sees_each_image_once_on_any_number_of_devices(make):
 
     assert sum(map(len, ranks)) == len(alone) == 360
     assert all(torch.equal(labels, alone[rank::7]) for rank, labels in enumerate(ranks))
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_few_batches_of_class_folders_have_every_class(make, tmp_path, world):
+    """Class folders have the images of a class one after the other."""
+    folders = write_class_folders(tmp_path, train=1, val=8)
+    labels = []
+    for rank in range(world):
+        options = dict(dataset="imagenet", root=str(folders), num_classes=None, batch_size=2, val_batch_size=4 // world)
+        data = ready(make(**options), FakeTrainer(world, rank, limit=1))
+        loader = data.val_dataloader()
+        assert len(loader) == 4
+        labels += next(iter(loader)).labels.tolist()
+    assert sorted(labels) == [0, 0, 1, 1]
 
 
 def test_balanced_sampling_and_class_counts(make, tmp_path):

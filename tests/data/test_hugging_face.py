@@ -173,6 +173,46 @@ def test_what_does_not_fit_is_a_sentence(tree, tmp_path, columns, changes, messa
     assert "\n" not in caught.value.as_settings()
 
 
+def named(tree: Path, words: list[str], names: list[str]) -> datasets.Dataset:
+    """Return one row for each word, whose label is the word's place in `names`."""
+    features = datasets.Features({"image": datasets.Value("binary"), "label": datasets.ClassLabel(names=names)})
+    rows = {"image": images(tree)[: len(words)], "label": [names.index(word) for word in words]}
+    return datasets.Dataset.from_dict(rows, features)
+
+
+@pytest.mark.parametrize("own", [["bee", "cat"], ["cat", "fox", "bee", "ant"]], ids=["fewer", "another order"])
+def test_a_split_with_its_own_class_names_is_read_by_name(own, tree, tmp_path):
+    train, val = named(tree, ["ant", "bee", "cat"], ["ant", "bee", "cat"]), named(tree, ["bee", "cat"], own)
+    datasets.DatasetDict(train=train, validation=val).save_to_disk(tmp_path / "saved")
+    sets = read(tmp_path / "saved")
+    assert [sets.class_names[label] for label in labels(sets.val)] == ["bee", "cat"]
+    with pytest.raises(SettingError, match=r"joins splits of .* with different columns or class names"):
+        read(tmp_path / "saved", val_split="train+validation")
+
+
+def test_class_names_that_cannot_be_matched_are_refused(tree, tmp_path):
+    train, val = named(tree, ["ant", "bee"], ["ant", "bee"]), named(tree, ["fox"], ["ant", "fox"])
+    datasets.DatasetDict(train=train, validation=val).save_to_disk(tmp_path / "other")
+    with pytest.raises(SettingError, match=r"validation has the class 'fox' .* none of the 2 classes of the training"):
+        read(tmp_path / "other")
+    numbers = datasets.Dataset.from_dict({"image": images(tree)[:2], "label": [0, 1]})
+    datasets.DatasetDict(train=numbers, validation=val).save_to_disk(tmp_path / "numbers")
+    with pytest.raises(SettingError, match=r"label has class names in the validation split alone"):
+        read(tmp_path / "numbers")
+
+
+def test_parquet_files_that_number_classes_in_different_ways_are_refused(tree, tmp_path):
+    """The library would give the names of the first file to the numbers of all files."""
+    folder = tmp_path / "parquet"
+    named(tree, ["ant", "bee", "cat"], ["ant", "bee", "cat"]).to_parquet(folder / "train.parquet")
+    named(tree, ["bee", "cat"], ["ant", "bee", "cat"]).to_parquet(folder / "validation.parquet")
+    assert labels(read(folder).val) == [1, 2]
+    named(tree, ["bee", "cat"], ["bee", "cat"]).to_parquet(folder / "validation.parquet")
+    with pytest.raises(SettingError, match=r"train.parquet and .*validation.parquet .* in different ways") as caught:
+        read(folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_single_saved_split_says_how_to_take_parts(shuffled):
     with pytest.raises(SettingError) as caught:
         read(shuffled[0])

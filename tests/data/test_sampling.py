@@ -126,6 +126,22 @@ def test_evaluation_sees_each_image_once(size, world):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+def classes_met(labels: np.ndarray, first: int, world: int) -> np.ndarray:
+    """Return how many of the first examples of an evaluation of `world` ranks each class has."""
+    shares = [list(EvalSampler(len(labels), world, rank, spread=True)) for rank in range(world)]
+    assert sorted(flat(shares)) == list(range(len(labels)))
+    return np.bincount(labels[flat(share[: first // world] for share in shares)], minlength=labels.max() + 1)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_beginning_of_a_spread_evaluation_has_every_class(world):
+    one_after_the_other = np.repeat(np.arange(10), 100)
+    in_turns = np.tile(np.arange(10), 100)
+    for labels in (one_after_the_other, in_turns):
+        for first in (50, 100, 256):
+            assert np.abs(classes_met(labels, first, world) - first / 10).max() <= 2 + first / 100
+
+
 def draws() -> tuple:
     return random.random(), float(np.random.rand()), float(torch.rand(1)), int(torch.randint(2**40, (1,)))
 

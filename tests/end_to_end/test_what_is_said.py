@@ -12,16 +12,14 @@ TINY = ("data=fake", "data.train_images=8", "data.batch_size=4", "data.val_image
 
 
 @pytest.mark.parametrize("callbacks", ["default", "none"])
-def test_no_validation_means_no_best(callbacks, tmp_path):
-    words = ("schedule.epochs=2", "trainer.check_val_every_n_epoch=5", f"callbacks={callbacks}")
+def test_the_last_epoch_is_validated_however_rare_validations_are(callbacks, tmp_path):
+    words = ("schedule.epochs=3", "trainer.max_steps=3", "trainer.check_val_every_n_epoch=5", f"callbacks={callbacks}")
     done = invoke("train.py", *TINY, *words, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done
-    assert "best" not in done.stdout
-    assert "top-1" not in done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert (result["top1"], result["best"]) == (None, None)
-    if callbacks == "default":
-        assert "src/evaluate.py checkpoint=run/checkpoints/last.ckpt" in done.stdout
+    assert result["epochs"] == 2
+    assert result["top1"] == result["best"] == result["last"]["val/top1"]
+    assert ("src/evaluate.py checkpoint=run/checkpoints/best.ckpt" in done.stdout) == (callbacks == "default")
 
 
 def test_a_validation_is_shown_once(tmp_path):
@@ -35,10 +33,13 @@ def test_a_validation_is_shown_once(tmp_path):
 def test_a_speed_that_was_not_measured_is_none(tmp_path):
     assert invoke("train.py", *TINY, "schedule.epochs=1", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
     words = ("checkpoint=run/checkpoints/best.ckpt", "trainer=cpu", "output_dir=out", "hydra.run.dir=out")
-    done = invoke("evaluate.py", *words, cwd=tmp_path)  # a single batch, from whose end the time would be measured
+    limit = ("data.val_batch_size=4", "trainer.limit_val_batches=1")
+    done = invoke("evaluate.py", *words, *limit, cwd=tmp_path)  # a single batch, from whose end time would be measured
     assert done.returncode == 0, done
     assert "speed" not in done.stdout
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["images_per_second"] is None
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (result["images"], result["images_per_second"]) == (4, None)
+    assert [note for note in result["notes"] if "validation sees 4 of the 8 images, spread evenly" in note]
 
 
 @pytest.mark.parametrize("word", ["optimizer.lr=-1", "model.attention.num_landmarks=10", "data.batch_size=999"])

@@ -77,6 +77,14 @@ def test_imagenet_that_is_not_here(tmp_path):
         assert result.exit_code == 2
 
 
+def test_limits_that_change_what_a_run_sees_are_noted(tmp_path):
+    limits = ("trainer.limit_val_batches=1", "trainer.limit_train_batches=5", "trainer.max_batch_per_device=4")
+    sizes = ("data.val_images=10", "data.val_batch_size=4", "data.train_images=32", "data.batch_size=8")
+    result = Recipe("data=fake", "trainer=cpu", *limits, *sizes).rehearse(tmp_path)
+    assert [note for note in result.notes if "validation sees 4 of the 10 images" in note]
+    assert [note for note in result.notes if "the last step of an epoch takes 1 of 2 accumulated batches" in note]
+
+
 def test_broken_data_that_is_here(tmp_path):
     (tmp_path / "train" / "a").mkdir(parents=True)
     result = Recipe("data=imagenet", f"data.root={tmp_path}").rehearse(tmp_path)

@@ -1,5 +1,7 @@
 """A run that is stopped anywhere and resumed ends with the weights, optimiser and metrics of an undisturbed run."""
 
+import csv
+import io
 import signal
 
 import pytest
@@ -62,3 +64,35 @@ def test_stopped_at_every_step(whole, tmp_path):
         except Stopped:
             continue
     assert list(unequal(outcome(ended), whole)) == []
+
+
+# The third epoch is the last one, and no multiple of two.
+RARELY = {"epochs": 3, "trainer_options": {"check_val_every_n_epoch": 2}}
+
+
+@pytest.fixture(scope="module")
+def rarely_validated(tmp_path_factory):
+    return outcome(train(tmp_path_factory.mktemp("rarely"), resume=None, **RARELY))
+
+
+def test_the_last_epoch_is_validated_always(rarely_validated):
+    rows = list(csv.DictReader(io.StringIO(rarely_validated["metrics"])))
+    assert [int(row["step"]) for row in rows if row["val/top1"]] == [5, 8]
+
+
+RARELY_MOMENTS = {
+    "not validated": ("on_train_batch_end", 4),
+    "end of the epoch that is not validated": ("on_train_epoch_end", 1),
+    "its validation": ("on_validation_batch_end", 1),
+    "last epoch begins": ("on_train_epoch_start", 3),
+    "last epoch": ("on_train_batch_end", 14),
+    "last validation": ("on_validation_batch_end", 3),
+}
+RARELY_FAST = ("last epoch", "last validation")
+
+
+@pytest.mark.parametrize("moment", [each if each in RARELY_FAST else slow(each) for each in RARELY_MOMENTS])
+def test_stopped_and_resumed_where_validations_are_rare(moment, rarely_validated, tmp_path):
+    with pytest.raises(Stopped):
+        train(tmp_path, stop_at(*RARELY_MOMENTS[moment]), **RARELY)
+    assert list(unequal(outcome(train(tmp_path, **RARELY)), rarely_validated)) == []

@@ -1,8 +1,11 @@
 """Which settings make a run another one."""
 
-import pytest
+from pathlib import Path
 
-from soft.runs.identity import MACHINE, differences, identity, same_run
+import pytest
+import yaml
+
+from soft.runs.identity import MACHINE, differences, flatten, identity, same_run
 
 RECIPE = {
     "output_dir": "/runs/a",
@@ -34,6 +37,24 @@ def test_what_does_not_make_another_run(key):
 def test_what_makes_another_run(key):
     assert identity(changed(key, "other")) != identity(RECIPE)
     assert differences(changed(key, "other"), RECIPE)[0].startswith(f"{key}=other (was ")
+
+
+def data_keys():
+    """Return the dotted keys of all data sets' settings."""
+    shared = [Path("conf/base/images.yaml"), Path("conf/base/task.yaml"), *Path("src/soft/data/facts").glob("*.yaml")]
+    for file in shared:
+        yield from (f"data.{key}" for key, _ in flatten(yaml.safe_load(file.read_text())))
+    for file in Path("conf/data").glob("*.yaml"):
+        tree = yaml.safe_load(file.read_text())
+        yield from (key for key, _ in flatten(tree) if key.startswith("data."))
+
+
+def test_every_setting_of_the_data_counts():
+    """A setting counts whatever its name begins with: data.seed_distance of Pathfinder is no data.seed."""
+    keys = {key for key in data_keys() if not key.endswith("_convert_")}
+    aside = {key for key in keys if identity(changed(key, "other")) == identity(changed(key, "one"))}
+    assert {"data.seed_distance", "data.dataset", "data.path"} <= keys
+    assert aside == {"data.augment", "data.seed"} | (keys & MACHINE)
 
 
 def test_what_a_sweep_varies_counts():

@@ -1,11 +1,13 @@
 """The length of a training, and the schedule that is fitted to it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
-from soft.training.length import training_length
+from soft.training.length import prepare_last_epoch, training_length
 from soft.training.optim import build_scheduler
 
 LAYOUT = BatchLayout(devices=2, per_device=4, accumulate=2)  # 16 images a step
@@ -26,7 +28,19 @@ LAYOUT = BatchLayout(devices=2, per_device=4, accumulate=2)  # 16 images a step
 def test_settings_that_shorten(settings, epochs, per_epoch, steps):
     length = training_length(165, LAYOUT, {"max_epochs": 4, **settings}, schedule_epochs=4)
     assert (length.epochs, length.steps_per_epoch, length.steps) == (epochs, per_epoch, steps)
-    assert (length.note is None) == (length.steps == per_epoch * 4)
+    assert any("is fitted to" in note for note in length.notes) == (length.steps != per_epoch * 4)
+    uneven = "takes 1 of 2 accumulated batches, and its gradient is scaled by 1/2"
+    assert any(uneven in note for note in length.notes) == (settings.get("limit_train_batches") == 3)
+
+
+@pytest.mark.parametrize(("max_batches", "max_steps", "ends"), [(4, 2, 4), (3, 2, 3), (4, 1, 2), (3, 3, None)])
+def test_the_last_epoch_ends_with_its_last_step(max_batches, max_steps, ends):
+    """Two batches to a step; with a limit, an epoch's last step may have one."""
+    loop = SimpleNamespace(max_batches=max_batches, max_epochs=9)
+    trainer = SimpleNamespace(fit_loop=loop, global_step=0, accumulate_grad_batches=2, val_check_batch=max_batches)
+    trainer.current_epoch, trainer.check_val_every_n_epoch = 0, 1
+    prepare_last_epoch(trainer, max_steps)
+    assert (loop.max_batches, loop.max_epochs) == ((max_batches, 9) if ends is None else (ends, 1))
 
 
 def test_no_step():

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from soft.data.augmentation import Augmentation
 from soft.data.image_sets import ImageSets, labels_of
-from soft.data.loading import create_loader, first_batch, share_of_cores
+from soft.data.loading import create_loader, first_batch, is_limit, share_of_cores
 from soft.data.preprocessing import PREPROCESSING, as_plain
 from soft.data.sampling import EpochSampler, EvalSampler
 from soft.errors import SettingError
@@ -186,8 +186,12 @@ class ClassificationDataModule(LightningDataModule):
         return create_loader(self.training_examples(), sampler, batch, self.loader_workers, self._device_type)
 
     def val_dataloader(self) -> DataLoader:
-        """Return this rank's share of the validation examples; over all ranks, each comes exactly once."""
-        sampler = EvalSampler(self.val_size, self._num_replicas, self._rank)
+        """Return this rank's share of the validation examples; over all ranks, each comes exactly once.
+
+        If the trainer limits the batches, the first ones are spread evenly over the examples.
+        """
+        spread = self.trainer is not None and is_limit(self.trainer.limit_val_batches)
+        sampler = EvalSampler(self.val_size, self._num_replicas, self._rank, spread)
         return create_loader(
             self.validation_examples(), sampler, self.val_batch_size, self.loader_workers, self._device_type
         )

@@ -68,8 +68,8 @@ def hugging_face(
         split: what is evaluated instead of `val_split`: a split or a part of one.
 
     Raises:
-        SettingError: `datasets` is not installed, there is no such data set, split or column, or a class has images to
-            validate on and none to train on.
+        SettingError: `datasets` is not installed, there is no such data set, split or column, the class names of the
+            splits cannot be matched, or a class has images to validate on and none to train on.
     """
     try:
         import datasets
@@ -87,6 +87,8 @@ def hugging_face(
     wanted = {"train": ("train_split", train_split)} if train else {}
     wanted["val"] = ("val_split", val_split) if split in (None, "val") else ("split", split)
     saved = _load_saved(path)
+    if saved is None:
+        _check_parquet_names(path, subset, label_column)
     rows = {
         key: _load(path, subset, revision, setting, part) if saved is None else _select(path, saved, setting, part)
         for key, (setting, part) in wanted.items()
@@ -134,6 +136,29 @@ def _load_saved(path: str) -> "dict[str, datasets.Dataset] | None":
     return {name if saved.split is not None and name.isidentifier() else "train": saved}
 
 
+def _check_parquet_names(path: str, subset: str | None, column: str) -> None:
+    """Refuse parquet files with unlike class names: the library gives those of the first to the numbers of all."""
+    import datasets
+    import pyarrow.parquet as pq
+
+    if not any(Path(path).rglob("*.parquet")):
+        return  # a name on the Hub, or a folder of images
+    try:
+        files = datasets.load_dataset_builder(path, subset).config.data_files or {}
+        paths = [file for split in files.values() for file in split if str(file).endswith(".parquet")]
+        features = {file: datasets.Features.from_arrow_schema(pq.read_schema(file)) for file in paths}
+    except (OSError, ValueError, datasets.exceptions.DatasetsError):
+        return  # loading the splits says what is wrong
+    names = {file: getattr(each.get(column), "names", None) for file, each in features.items()}
+    for file in paths:
+        if names[file] != names[paths[0]]:
+            raise SettingError(
+                f"{paths[0]} and {file} (`data.path`) number their classes in different ways in "
+                f"`data.label_column`={column}. Write both with the same class names, or save the splits with "
+                "save_to_disk, where each keeps its own."
+            )
+
+
 def _select(path: str, saved: "dict[str, datasets.Dataset]", setting: str, split: str) -> "datasets.Dataset":
     """Return a split of a saved data set, or the part of one that `split` describes as on the Hub."""
     import datasets
@@ -148,7 +173,13 @@ def _select(path: str, saved: "dict[str, datasets.Dataset]", setting: str, split
             f"`data.path`={path} has no split {split} (`data.{setting}`), but {has}. Parts are written {example}."
         ) from error
     chosen = [saved[part.splitname].select(range(part.from_, part.to)) for part in parts]
-    rows = datasets.concatenate_datasets(chosen) if len(chosen) > 1 else chosen[0]
+    try:
+        rows = datasets.concatenate_datasets(chosen) if len(chosen) > 1 else chosen[0]
+    except ValueError as error:
+        raise SettingError(
+            f"`data.{setting}`={split} joins splits of `data.path`={path} with different columns or class names; name "
+            "one of them."
+        ) from error
     if not len(rows):
         raise SettingError(f"`data.{setting}`={split} is a part of `data.path`={path} without a row.")
     return rows
@@ -161,6 +192,11 @@ def _class_names(rows: dict[str, "datasets.Dataset"], column: str) -> list[str]:
     names = getattr(next(iter(rows.values())).features[column], "names", None)
     if names:
         return list(names)
+    if any(getattr(part.features[column], "names", None) for part in rows.values()):
+        raise SettingError(
+            f"`data.label_column`={column} has class names in the validation split alone, so its numbers may mean "
+            "other classes than those of the training split. Save both splits with class names."
+        )
     values = [value for part in rows.values() for value in part.unique(column)]
     if all(isinstance(value, str) for value in values):
         return natural_order(set(values))
@@ -190,9 +226,17 @@ def _check_classes(sets: dict[str, HubImages], names: list[str], splits: dict[st
 
 def _labels(part: "datasets.Dataset", column: str, names: list[str], split: str) -> np.ndarray:
     values = part.select_columns([column])[:][column]
+    own = getattr(part.features[column], "names", None) or names
+    if own != names:  # the numbers of a split count its own list of names
+        values = [own[value] if value is not None and 0 <= value < len(own) else value for value in values]
     numbers = {name: number for number, name in enumerate(names)}
     labels = [numbers.get(value, -1) if isinstance(value, str) else value for value in values]
     for value, label in zip(values, labels, strict=True):
+        if isinstance(value, str) and label < 0:
+            raise SettingError(
+                f"The split {split} has the class {value!r} in `data.label_column`={column}, which is none of the "
+                f"{len(names)} classes of the training split."
+            )
         if label is None or not 0 <= label < len(names):
             raise SettingError(
                 f"The split {split} has the label {value!r} in `data.label_column`={column}, which is none of the "

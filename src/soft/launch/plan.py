@@ -14,6 +14,7 @@ from timm.layers import to_2tuple
 
 from soft.attention.kernels.availability import check_kernels
 from soft.data.datasets import DOWNLOADS
+from soft.data.loading import limit_note
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout, RankPlan, check_validation_share, plan_ranks
 from soft.hardware.requirements import Finding, check_nodes
@@ -139,7 +140,11 @@ def plan_run(
     classes, train, val = _read_data(datamodule, recipe["data"], findings, rehearse)
     if val is not None and not rehearse:
         check_validation_share(val, hardware.layout.devices)
-    length = None
+    length = limited = None
+    if val is not None:
+        limit = settings.get("limit_val_batches")
+        batch = datamodule.val_batch_size
+        limited = limit_note(val, batch, hardware.layout.devices, limit, datamodule.example_name)
     if train is not None:
         length = training_length(train, hardware.layout, settings, recipe["schedule"]["epochs"])
     check_model_choice(recipe["model"]["name"], datamodule)
@@ -162,7 +167,8 @@ def plan_run(
         notes=[
             *getattr(datamodule, "notes", []),
             *getattr(module, "notes", []),
-            *filter(None, [length and length.note]),
+            *(length.notes if length else []),
+            *filter(None, [limited]),
         ],
         hardware=hardware,
         trainer=trainer_name,

@@ -64,6 +64,11 @@ def flatten(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
 
 
+def _within(key: str, names: Iterable[str]) -> bool:
+    """Return whether a dotted key is one of `names`, or lies in one that is a group."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
 def is_recording(key: str) -> bool:
     """Return whether a dotted key says how a run is written, watched or started."""
     return key.partition(".")[0] in RECORDING
@@ -71,7 +76,7 @@ def is_recording(key: str) -> bool:
 
 def is_repeated(key: str) -> bool:
     """Return whether a dotted key only repeats other settings."""
-    return key.startswith(_REPEATED) or not _MARKERS.isdisjoint(key.split("."))
+    return _within(key, _REPEATED) or not _MARKERS.isdisjoint(key.split("."))
 
 
 def identity(recipe: Mapping[str, object], varied: Iterable[str] = ()) -> dict[str, object]:
@@ -85,7 +90,7 @@ def identity(recipe: Mapping[str, object], varied: Iterable[str] = ()) -> dict[s
     varied = tuple(varied)
 
     def counts(key: str) -> bool:
-        if any(key == name or key.startswith(f"{name}.") for name in varied):
+        if _within(key, varied):
             return True
         return not (is_recording(key) or is_repeated(key) or key in MACHINE)
 

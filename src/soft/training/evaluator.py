@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from soft.errors import SettingError
+
 
 class ImageEvaluator(LightningModule):
     """Module that logs val/loss (cross-entropy in nats), val/top1 and val/top5 (percent) over all validation images.
@@ -41,6 +43,13 @@ class ImageEvaluator(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Return the evaluated model's logits (B, num_classes) for images (B, 3, H, W)."""
         return self.evaluated_model(images)
+
+    def on_validation_start(self) -> None:
+        # Lightning's bf16-true converts the sums too, and bfloat16 counts no further than 256 images one by one.
+        dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        for metric in self.modules():
+            if isinstance(metric, (MeanMetric, SumMetric)):
+                metric.set_dtype(dtype)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Add a batch to the metrics; return `logits` (B, num_classes) and `labels` (B,) of the model's classes."""
@@ -78,19 +87,25 @@ def validation_metrics(num_classes: int) -> MetricCollection:
     """Return metrics for loss, top-1 and top-5 that add up exactly over ranks and uneven batches.
 
     With five classes or fewer, top-5 counts all of them and is 100 %.
+
+    Raises:
+        SettingError: there are fewer than two classes.
     """
-    classes = max(2, num_classes)  # torchmetrics takes no fewer
+    if num_classes < 2:
+        raise SettingError(
+            f"A classifier tells two or more classes apart, and `data.num_classes`={num_classes}; take data with more."
+        )
     # With this strategy a NaN loss makes the mean NaN. "disable" would do so too, but ignores the weights.
     loss = MeanMetric(nan_strategy=math.nan)
-    top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
+    top5 = MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro")
     return MetricCollection(
-        {"loss": loss, "top1": MulticlassAccuracy(classes, average="micro"), "top5": top5}, compute_groups=False
+        {"loss": loss, "top1": MulticlassAccuracy(num_classes, average="micro"), "top5": top5}, compute_groups=False
     )
 
 
 def update_metrics(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
     """Add a batch to `metrics`: logits (B, num_classes), labels (B,)."""
-    logits = logits.float()
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     metrics["loss"].update(torch.nn.functional.cross_entropy(logits, labels), weight=len(labels))
     metrics["top1"].update(logits, labels)
     metrics["top5"].update(logits, labels)

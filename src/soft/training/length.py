@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lightning.pytorch import Trainer
 
+from soft.data.loading import limit_batches
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout
 
@@ -19,22 +20,33 @@ class Length:
         steps_per_epoch: optimiser steps in an epoch.
         steps: optimiser steps of the whole training.
         planned: optimiser steps for which the schedule is written.
+        accumulate: batches of a device in an optimiser step.
+        rest: such batches in the last step of an epoch, where `limit_train_batches` leaves fewer; 0 for all.
     """
 
     epochs: int
     steps_per_epoch: int
     steps: int
     planned: int
+    accumulate: int = 1
+    rest: int = 0
 
     @property
-    def note(self) -> str | None:
-        """Return a sentence if the schedule is fitted to a training of another length than planned, else None."""
-        if self.steps == self.planned:
-            return None
-        return (
-            f"the schedule of {self.planned:,} steps (schedule.epochs) is fitted to the {self.steps:,} steps of this "
-            "training: its warm-up and its end come in the same proportion"
-        )
+    def notes(self) -> list[str]:
+        """Return phrases on a schedule fitted to another length than planned, and on steps of fewer batches."""
+        notes = []
+        if self.steps != self.planned:
+            notes.append(
+                f"the schedule of {self.planned:,} steps (schedule.epochs) is fitted to the {self.steps:,} steps of "
+                "this training: its warm-up and its end come in the same proportion"
+            )
+        if self.rest:
+            notes.append(
+                f"the last step of an epoch takes {self.rest} of {self.accumulate} accumulated batches, and its "
+                f"gradient is scaled by {self.rest}/{self.accumulate}; a multiple of {self.accumulate} in "
+                "trainer.limit_train_batches avoids this"
+            )
+        return notes
 
 
 def training_length(
@@ -57,25 +69,22 @@ def training_length(
             f"data.batch_size={layout.global_batch} is more than the {train_images} training images; an epoch has no "
             "step."
         )
-    batches, limit = whole * layout.accumulate, settings.get("limit_train_batches")
-    if limit is not None:
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)  # as Lightning counts
-        if batches < 1:
-            raise SettingError(
-                f"trainer.limit_train_batches={limit} leaves none of {whole * layout.accumulate} batches; raise it."
-            )
+    limit = settings.get("limit_train_batches")
+    batches = limit_batches(whole * layout.accumulate, limit, "trainer.limit_train_batches")
     per_epoch = math.ceil(batches / layout.accumulate)
     epochs, max_steps = settings["max_epochs"], settings.get("max_steps", -1)
     steps = per_epoch * epochs
     if 0 < max_steps < steps:
         steps = max_steps
-    return Length(math.ceil(steps / per_epoch), per_epoch, steps, per_epoch * schedule_epochs)
+    epochs, rest = math.ceil(steps / per_epoch), batches % layout.accumulate
+    return Length(epochs, per_epoch, steps, per_epoch * schedule_epochs, layout.accumulate, rest)
 
 
-def shorten_last_epoch(trainer: Trainer, max_steps: int, done: int = 0) -> None:
-    """End the current epoch, and the training with it, at optimiser step `max_steps` if that lies in this epoch.
+def prepare_last_epoch(trainer: Trainer, max_steps: int, done: int = 0) -> None:
+    """End the training at optimiser step `max_steps` if that lies in this epoch, and validate after the last epoch.
 
-    Lightning's own max_steps ends without a validation, and cannot be resumed between epochs.
+    Lightning's own max_steps ends without a validation, and cannot be resumed between epochs. Lightning's
+    check_val_every_n_epoch leaves the last epoch without a validation if it is no multiple.
 
     Args:
         trainer: the Trainer, in an epoch that has begun.
@@ -83,8 +92,13 @@ def shorten_last_epoch(trainer: Trainer, max_steps: int, done: int = 0) -> None:
         done: optimiser steps of this epoch before the training was resumed.
     """
     loop = trainer.fit_loop
-    batches = (max_steps - trainer.global_step + done) * trainer.accumulate_grad_batches
-    if 0 < batches <= loop.max_batches:
+    steps = max_steps - trainer.global_step + done
+    if 0 < steps <= math.ceil(loop.max_batches / trainer.accumulate_grad_batches):
+        batches = min(steps * trainer.accumulate_grad_batches, loop.max_batches)  # fewer where the batches are limited
         loop.max_epochs = trainer.current_epoch + 1
         loop.max_batches = batches
         trainer.val_check_batch = min(trainer.val_check_batch, batches)
+    epoch = trainer.current_epoch + 1
+    if epoch == loop.max_epochs and (trainer.check_val_every_n_epoch or 1) > 1:
+        # With the epoch's own number, and not 1, Lightning writes best.ckpt at the same moment as in other epochs.
+        trainer.check_val_every_n_epoch = epoch

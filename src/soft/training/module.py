@@ -18,7 +18,7 @@ from soft.runs.position import Position, current_position, describe_position, lo
 from soft.training.build import check_classes, describe_weights, load_module
 from soft.training.compilation import compiled_call
 from soft.training.evaluator import ImageEvaluator, update_metrics, validation_metrics
-from soft.training.length import shorten_last_epoch
+from soft.training.length import prepare_last_epoch
 from soft.training.loss import build_loss, build_mixup
 from soft.training.nonfinite import NonFiniteGuard, SkippedStep, stop_with_report
 from soft.training.optim import build_optimizer, build_scheduler, fuse_step, keep_settings
@@ -97,8 +97,7 @@ class ImageClassifier(ImageEvaluator):
         self.mixup = build_mixup(augment, layout, model.num_classes)
         self.train_loss = train_loss or build_loss(augment)
 
-        # The average is a submodule: Lightning saves, moves and restores both sets of weights, and none is swapped.
-        self.ema = None
+        self.ema = None  # as a submodule, so that Lightning saves, moves and restores both sets of weights
         if ema_decay:
             self.ema = WeightAverage(model, decay=ema_decay, use_warmup=ema_warmup).requires_grad_(False)
         self.raw_metrics = validation_metrics(model.num_classes) if self.ema and validate_raw else None
@@ -138,10 +137,10 @@ class ImageClassifier(ImageEvaluator):
                 self._scheduler.step(at.epoch + at.validating)
             else:
                 self._scheduler.step_update(at.global_step)
-            shorten_last_epoch(self.trainer, self.max_steps, done=at.step)
+            prepare_last_epoch(self.trainer, self.max_steps, done=at.step)
 
     def on_train_epoch_start(self) -> None:
-        shorten_last_epoch(self.trainer, self.max_steps)
+        prepare_last_epoch(self.trainer, self.max_steps)
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         seed_generators(self.seed, self.current_epoch, batch_idx, self.global_rank)
@@ -215,6 +214,7 @@ class ImageClassifier(ImageEvaluator):
                 )
 
     def on_validation_start(self) -> None:
+        super().on_validation_start()
         share_statistics(list(dict.fromkeys([self.model, self.evaluated_model])), self.trainer.world_size)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
