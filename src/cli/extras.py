@@ -28,7 +28,7 @@ PACKAGES = {
         "plotly",
     ),
     "dashboard": ("wandb_workspaces",),
-    "hf": ("datasets",),
+    "hf": ("datasets", "pyarrow"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "search": ("optuna",),
     "slurm": ("submitit",),

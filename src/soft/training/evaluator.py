@@ -46,7 +46,8 @@ class ImageEvaluator(LightningModule):
 
     def on_validation_start(self) -> None:
         # Lightning's bf16-true converts the sums too, and bfloat16 counts no further than 256 images one by one.
-        dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        own = next((parameter.dtype for parameter in self.model.parameters()), torch.float32)
+        dtype = torch.promote_types(own, torch.float32)
         for metric in self.modules():
             if isinstance(metric, (MeanMetric, SumMetric)):
                 metric.set_dtype(dtype)
