@@ -49,6 +49,7 @@ def build_card(
     folder = run_folder(checkpoint.absolute())
     result = (folder and read_result(folder)) or {}
     facts, environment = result.get("facts", {}), result.get("environment", {})
+    averaged = bool((recipe or {}).get("ema", {}).get("decay"))
     name, dataset = model.pretrained_cfg["architecture"], (metadata and metadata.dataset) or None
     size = "x".join(map(str, metadata.img_size)) if metadata and metadata.img_size else NOT_RECORDED
     example = "example" if integers else "image"
@@ -69,7 +70,7 @@ def build_card(
     ]
     sections = {
         "": _usage(model, name, files, source, integers),
-        "Results": _results(result, checkpoint, weights, dataset, example, recipe),
+        "Results": _results(result, checkpoint, weights, dataset, example, averaged),
         "Training": _training(recipe, facts, environment, command, example),
         "Preprocessing and classes": _preprocessing(metadata, model, integers),
         "Limits": _limits(dataset, facts, model.num_classes, example),
@@ -145,19 +146,14 @@ metadata = session.get_modelmeta().custom_metadata_map  # each value is JSON
 
 
 def _results(
-    result: Mapping[str, object],
-    checkpoint: Path,
-    weights: str,
-    dataset: str | None,
-    example: str,
-    recipe: Mapping[str, object] | None,
+    result: Mapping[str, object], checkpoint: Path, weights: str, dataset: str | None, example: str, averaged: bool
 ) -> str:
     if not result:
         return f"- Metrics: {NOT_RECORDED}."
     last, monitor = result.get("last", {}), result.get("monitor", "val/top1")
     source = f"the validation {example}s of {dataset or 'its data'}"
     lines = [f"These are the run's metrics on {source}; {weights} weights of {checkpoint.name}."]
-    names, averaged = VALIDATED, (recipe or {}).get("ema", {}).get("decay")
+    names = VALIDATED
     if weights == "raw" and averaged:  # the run's best value, and val/*, are those of the averaged weights
         names, monitor = RAW, monitor if monitor in RAW else None
         if not any(name in last for name in RAW):
