@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from cli.command_line import ConfigError, typed_search_path
+from cli.command_line import ConfigError, key_of, typed_search_path
 from cli.places import group_options, is_group
 
 _TYPES = {
@@ -47,7 +47,7 @@ _EXCEPT = frozenset({("write_shards", "data.root")})
 def default_config(folders: Sequence[Path]) -> DictConfig:
     """Return this job's configuration with its chosen groups, but without its typed values."""
     hydra_config = HydraConfig.get()
-    groups = [text for text in hydra_config.overrides.task if is_group(text.lstrip("+~").partition("=")[0], folders)]
+    groups = [text for text in hydra_config.overrides.task if is_group(key_of(text), folders)]
     return _load(hydra_config.job.config_name, groups)
 
 
@@ -74,7 +74,7 @@ def check_groups(cfg: DictConfig, folders: Sequence[Path]) -> None:
     """
     typed, name = HydraConfig.get().overrides.task, HydraConfig.get().job.config_name
     for word in typed:
-        if has_no_effect(name, word.lstrip("+~").partition("=")[0]):
+        if has_no_effect(name, key_of(word)):
             raise ConfigError(f"{word} would change nothing, because {name} does not use it; leave it out.")
     for word in typed:
         key, _, value = word.lstrip("+").partition("=")

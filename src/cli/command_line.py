@@ -124,6 +124,11 @@ def config_folders(words: Sequence[str]) -> list[Path]:
     return [CONFIG_DIR, *(folder for folder in folders if folder != REPOSITORY)]
 
 
+def key_of(override: str) -> str:
+    """Return the key of an override, such as `model.name` for `+model.name=soft_tiny`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 def quote(value: object) -> str:
     """Return `value` as a quoted text of Hydra's grammar, in which it means itself."""
     return QuotedString(str(value), Quote.single).with_quotes()

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from cli.command_line import key_of
 from hydra_plugins.grid import MULTIRUN, expand, study_grids
 
 _LONGEST = 8  # characters of a value; longer numbers, such as those that a search draws, are rounded
@@ -67,11 +68,6 @@ def varied_settings(sweep: DictConfig, loader: ConfigLoader) -> set[str]:
 def _grids(params: DictConfig) -> list[Mapping[str, object]]:
     grids = OmegaConf.to_container(params, resolve=True)
     return [grids] if isinstance(grids, Mapping) else grids
-
-
-def key_of(override: str) -> str:
-    """Return the key of an override, such as `model.name` for `+model.name=soft_tiny`."""
-    return override.partition("=")[0].lstrip("+~")
 
 
 def short_name(values: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cli.command_line import ConfigError, unquote
+from cli.command_line import ConfigError, key_of, unquote
 from cli.ranks import this_launch
 
 # Signals that end a job cleanly, and the signal that the job gets for each. submitit sends USR2 instead of USR1.
@@ -40,11 +40,11 @@ def check_typed_folders(words: Sequence[str]) -> None:
         ConfigError: `output_dir`, `hydra.run.dir` or `hydra.output_subdir` is among them.
     """
     for word in words:
-        if _key(word) == "hydra.output_subdir":
+        if key_of(word) == "hydra.output_subdir":
             raise ConfigError(
                 f"{word} has no place in a sweep, whose jobs are known by their .hydra folders; leave it out."
             )
-        if _key(word) in _ONE_FOLDER:
+        if key_of(word) in _ONE_FOLDER:
             raise ConfigError(
                 f"{unquote(word)} would be one folder for all jobs of this sweep; use hydra.sweep.dir, in which every "
                 "job gets a folder of its own."
@@ -58,11 +58,7 @@ def words_for_jobs(config: DictConfig) -> list[str]:
         config: Hydra's own node of the sweep's configuration.
     """
     words = OmegaConf.to_container(config.overrides.hydra)  # unresolved, so that no secret stands on a command line
-    return [word for word in words if re.split("[./]", _key(word))[1] not in _OF_THE_SWEEP]
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
+    return [word for word in words if re.split("[./]", key_of(word))[1] not in _OF_THE_SWEEP]
 
 
 def job_command(script: str, config_name: str, overrides: Sequence[str], folder: str | Path, number: int) -> list[str]:

@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cli.command_line import ConfigError, quote
+from cli.command_line import ConfigError, key_of, quote
 from cli.places import SOURCES
 from cli.safe_names import inside
 from cli.secrets import masked
@@ -124,7 +124,7 @@ def lock_sweep(config: DictConfig) -> Iterator[Path]:
     """
     typed = OmegaConf.to_container(config.hydra.overrides)
     # With resume=..., the word hydra.run.dir=... of a study need not have been typed: cli.run_folder may have added it.
-    resumes = any(_key(word) == "resume" for word in typed["task"])
+    resumes = any(key_of(word) == "resume" for word in typed["task"])
     check_typed_folders([*typed["task"], *(() if resumes else typed["hydra"])])
     sweep = Path(config.hydra.sweep.dir).absolute()
     sweep.mkdir(parents=True, exist_ok=True)
@@ -174,14 +174,10 @@ def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:
     """
     everywhere = set.intersection(*map(set, jobs)) if jobs else set()
     words = {word for job in jobs for word in job if word not in everywhere and not _is_trial(word)}
-    keys = {_key(word).replace("/", ".") for word in words}
+    keys = {key_of(word).replace("/", ".") for word in words}
     return sorted(keys - {"name", "logger", "callbacks"})
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
 
 
 def _is_trial(word: str) -> bool:
     """Return whether an override is the number of a search's trial."""
-    return _key(word) == "callbacks.pruning.trial"
+    return key_of(word) == "callbacks.pruning.trial"

@@ -15,7 +15,7 @@ from soft.data.classification import ClassificationDataModule
 from soft.hardware.layout import check_validation_share
 from soft.launch.fit import fit as run_fit
 from soft.launch.fit import restore
-from soft.launch.fit_arguments import FitPlan, order_from, plan_fit
+from soft.launch.fit_arguments import FitArguments, FitPlan, order_from, plan_fit
 from soft.launch.hardware import choose_for_call
 from soft.launch.trainer import create_trainer
 from soft.launch.words_of_python import in_words_of_python
@@ -132,7 +132,7 @@ def fit(
     check_inputs(model, data)
     check_num_classes(model, data)
     usual = {"max_epochs": epochs, "gradient_clip_val": 1.0, "enable_model_summary": False}
-    plan = plan_fit(
+    call = FitArguments(
         model,
         data,
         folder,
@@ -147,6 +147,7 @@ def fit(
         monitor=monitor,
         settings=settings or {},
     )
+    plan = plan_fit(call)
     minutes = None if checkpoint_every else 10
     last = LastCheckpoint(str(folder / "checkpoints"), minutes, checkpoint_every)
     best = BestCheckpoint(folder / "checkpoints", monitor=monitor)

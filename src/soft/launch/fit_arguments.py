@@ -39,9 +39,34 @@ _FILLED_IN = {
     "enable_progress_bar": None,
     "enable_checkpointing": None,
 }
-# Arguments of `ImageClassifier` that have a place of their own in a recipe.
-_GROUPED = {"ema_decay", "ema_warmup", "validate_raw", "max_steps", "compile", "channels_last", "max_nonfinite_steps"}
+# Arguments of `ImageClassifier` that a recipe has in its group `trainer`, and all that have a place of their own in it.
+_OF_TRAINER = ("max_steps", "compile", "channels_last")
+_GROUPED = {*_OF_TRAINER, "ema_decay", "ema_warmup", "validate_raw", "max_nonfinite_steps", "seed"}
 _PLAIN = (type(None), bool, int, float, str, Path, Mapping, list, tuple)
+
+
+@dataclass(frozen=True)
+class FitArguments:
+    """The arguments of a call of `soft.fit`, with its defaults filled in.
+
+    Attributes:
+        model, data, folder, augment, optimizer, schedule, monitor, settings: as in `soft.fit`; the data is set up.
+        devices: arguments of `choose_for_call` after `global_batch`.
+        trainer: further arguments of Lightning's Trainer, and `max_steps`.
+        module: further arguments of `ImageClassifier`.
+    """
+
+    model: nn.Module
+    data: LightningDataModule
+    folder: Path
+    augment: Augmentation
+    optimizer: Mapping[str, object]
+    schedule: Mapping[str, object]
+    devices: Mapping[str, object]
+    trainer: Mapping[str, object]
+    module: Mapping[str, object]
+    monitor: str
+    settings: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -63,54 +88,36 @@ class FitPlan:
     facts: dict[str, object]
 
 
-def plan_fit(
-    model: nn.Module,
-    data: LightningDataModule,
-    folder: Path,
-    *,
-    augment: Augmentation,
-    optimizer: Mapping[str, object],
-    schedule: Mapping[str, object],
-    devices: Mapping[str, object],
-    trainer: Mapping[str, object],
-    module: Mapping[str, object],
-    monitor: str,
-    settings: Mapping[str, object],
-) -> FitPlan:
+def plan_fit(call: FitArguments) -> FitPlan:
     """Return what a call of `soft.fit` trains, and refuse what a launch of a command refuses.
-
-    Args:
-        model, data, folder, augment, optimizer, schedule, monitor, settings: as in `soft.fit`; the data is set up.
-        devices: arguments of `choose_for_call` after `global_batch`.
-        trainer: further arguments of Lightning's Trainer, and `max_steps`.
-        module: further arguments of `ImageClassifier`.
 
     Raises:
         SettingError: an argument does not fit.
     """
-    check_trainer_options(trainer)
-    max_steps = module.get("max_steps", trainer.get("max_steps", -1))  # ends with a validation, unlike Lightning's
-    trainer = {key: value for key, value in trainer.items() if key != "max_steps"}
-    module = {**module, "max_steps": max_steps}
-    groups = {"augment": augment, "optimizer": optimizer, "schedule": schedule}
-    recipe = describe_arguments(
-        model, data, folder, **groups, trainer={**devices, **trainer}, module=module, settings=settings
-    )
+    check_trainer_options(call.trainer)
+    # The max_steps of our module ends with a validation, unlike that of Lightning.
+    max_steps = call.module.get("max_steps", call.trainer.get("max_steps", -1))
+    trainer = {key: value for key, value in call.trainer.items() if key != "max_steps"}
+    call = replace(call, trainer=trainer, module={**call.module, "max_steps": max_steps})
+    data, devices, module, epochs = call.data, call.devices, call.module, call.schedule["epochs"]
+    recipe = describe_arguments(call)
     check_trainer_settings(recipe["trainer"])
-    check_whole("epochs", schedule["epochs"], low=1)
-    check_monitored(monitor, bool(module["ema_decay"]), module.get("validate_raw", True))
+    check_whole("epochs", epochs, low=1)
+    check_monitored(call.monitor, bool(module["ema_decay"]), module.get("validate_raw", True))
     hardware = choose_for_call(data.batch_size, **devices)
     check_validation_share(data.val_size, hardware.layout.devices)
-    length = training_length(data.train_size, hardware.layout, recipe["trainer"], schedule["epochs"])
+    length = training_length(data.train_size, hardware.layout, recipe["trainer"], epochs)
     arguments = {
-        **groups,
+        "augment": call.augment,
+        "optimizer": call.optimizer,
+        "schedule": call.schedule,
         "layout": hardware.layout,
         "steps_per_epoch": length.steps_per_epoch,
         "steps": length.steps,
         "recipe": recipe,
         **module,
     }
-    facts = describe_facts(recipe, model, data, hardware, length)
+    facts = describe_facts(recipe, call.model, data, hardware, length)
     return FitPlan(recipe, hardware, {"precision": devices["precision"], **trainer}, arguments, facts)
 
 
@@ -144,49 +151,39 @@ def order_from(data: LightningDataModule, seed: int) -> Iterator[None]:
         data.seed = own
 
 
-def describe_arguments(
-    model: nn.Module,
-    data: LightningDataModule,
-    folder: Path,
-    *,
-    augment: Augmentation,
-    optimizer: Mapping[str, object],
-    schedule: Mapping[str, object],
-    trainer: Mapping[str, object],
-    module: Mapping[str, object],
-    settings: Mapping[str, object],
-) -> dict[str, object]:
+def describe_arguments(call: FitArguments) -> dict[str, object]:
     """Return the recipe of a training, in plain containers and in the groups that a command's configuration has.
 
     What is neither a number, a text, a path nor a container of them is left out.
-
-    Args:
-        model, data, folder, augment, optimizer, schedule, settings, module: as in `plan_fit`.
-        trainer: arguments of Lightning's Trainer and of `choose_for_call`.
     """
+    model, data = call.model, call.data
     defaults = {name: parameter.default for name, parameter in inspect.signature(ImageClassifier).parameters.items()}
-    others = {key: value for key, value in module.items() if key not in {*_GROUPED, "seed"}}
-    module = {**defaults, **module}
+    others = {key: value for key, value in call.module.items() if key not in _GROUPED}
+    module = {**defaults, **call.module}
     described = describe_model(model)
     size = sum(parameter.numel() for parameter in model.parameters())
-    drawn = replace(data.augment, **{name: getattr(augment, name) for name in _OF_BATCHES})
+    drawn = replace(data.augment, **{name: getattr(call.augment, name) for name in _OF_BATCHES})
     target = type(data)
     recipe = {
-        "output_dir": str(folder),
+        "output_dir": str(call.folder),
         "model": described,
         # A model that cannot be described is told from others by its class and its size.
         "network": None if described else {"class": type(model).__qualname__, "params": size},
         "data": {"_target_": f"{target.__module__}.{target.__qualname__}", **data.arguments},
         "data_seed": None if data.seed in (0, module["seed"]) else data.seed,
         "augment": asdict(drawn),
-        "optimizer": optimizer,
-        "schedule": schedule,
+        "optimizer": call.optimizer,
+        "schedule": call.schedule,
         "ema": {name: module[f"ema_{name}"] for name in ("decay", "warmup")} | {"validate_raw": module["validate_raw"]},
-        "trainer": {**trainer, **{name: module[name] for name in ("max_steps", "compile", "channels_last")}},
+        "trainer": {
+            **call.devices,
+            **call.trainer,
+            **{name: module[name] for name in ("max_steps", "compile", "channels_last")},
+        },
         "max_nonfinite_steps": module["max_nonfinite_steps"],
         "seed": module["seed"],
         "options": others or None,
-        **settings,
+        **call.settings,
     }
     return plain(recipe)
 

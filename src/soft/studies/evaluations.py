@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from soft.studies.finished_run import Run, plain
+from soft.studies.finished_run import Run, one_form
 from soft.studies.run_files import EVALUATION, read_evaluation
 
 FOLDER = "evaluations"  # in a run's folder, for the evaluations that its study asks for
@@ -66,4 +66,4 @@ def _evaluation(run: Run, folder: Path) -> Run:
 def _conditions(typed: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for key, value in typed.items():
         if key not in _UNTOLD and not key.startswith("hydra."):
-            yield PREFIX + key, plain(value)
+            yield PREFIX + key, one_form(value)

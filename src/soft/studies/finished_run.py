@@ -28,17 +28,17 @@ class Run:
     typed: frozenset[str]
 
 
-def plain(value: object) -> object:
+def one_form(value: object) -> object:
     """Return a setting's value in one form: a whole number is no float, so that 1 and 1.0 are the same value."""
     if isinstance(value, list):
-        return [plain(each) for each in value]
+        return [one_form(each) for each in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_run(folder: Path) -> Run:
     """Read the finished run in `folder`."""
     config = read_config(folder)
-    settings = {key: plain(value) for key, value in flatten(config)}
+    settings = {key: one_form(value) for key, value in flatten(config)}
     if settings.get("model.attention.inverse", "newton") != "newton":
         settings["model.attention.newton_iters"] = None  # exact inverses have no iterations
     return Run(
