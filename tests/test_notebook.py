@@ -78,6 +78,13 @@ def test_classes_that_the_model_does_not_know_are_refused(tmp_path):
         soft.evaluate(Colours(), more, **ON_CPU)
 
 
+def test_names_of_an_older_classifier_name_nothing(tmp_path):
+    """A classifier that timm made anew keeps the names of the old one, which are more than its classes."""
+    model = Colours()
+    model.pretrained_cfg = {"label_names": ["green", "red", "blue", "grey"]}
+    assert soft.evaluate(model, read(write_colours(tmp_path, "blue", "green", "red")), **ON_CPU)["top1"] == 100
+
+
 def test_another_preprocessing_is_said(tmp_path, caplog):
     data, model = read(write_colours(tmp_path, "green", "red"), mean=[0.1] * 3), small_model(2)
     facts = {"mean": (0.5,) * 3, "std": data.std, "crop_pct": data.crop_pct, "interpolation": data.interpolation}

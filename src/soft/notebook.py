@@ -33,7 +33,7 @@ from soft.runs.resume import Start, start_in
 from soft.settings import check_whole
 from soft.training.build import carry_metadata
 from soft.training.evaluator import ImageEvaluator
-from soft.training.inputs import check_inputs, check_num_classes, match_to_model, outputs_of
+from soft.training.inputs import check_inputs, check_num_classes, match_to_model, num_classes_of
 from soft.training.module import ImageClassifier
 
 log = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ def evaluate(
     """
     quiet_libraries()
     check_inputs(model, data)
-    outputs_of(model)
+    num_classes_of(model)
     hardware = choose_for_call(None, accelerator, devices, precision)
     indices = None
     if isinstance(data, ClassificationDataModule):

@@ -7,6 +7,7 @@ from torch import nn
 from soft.data.classes import match_classes
 from soft.data.preprocessing import preprocessing_differences
 from soft.errors import SettingError
+from soft.models.metadata import own_class_names
 from soft.models.variants import LAYOUTS
 
 
@@ -59,7 +60,7 @@ def check_inputs(model: nn.Module, datamodule: LightningDataModule) -> None:
         )
 
 
-def outputs_of(model: nn.Module) -> int:
+def num_classes_of(model: nn.Module) -> int:
     """Return a classifier's number of classes.
 
     Raises:
@@ -79,7 +80,7 @@ def check_num_classes(model: nn.Module, datamodule: LightningDataModule) -> None
     Raises:
         SettingError: they differ, or the model does not say how many outputs it has.
     """
-    outputs, classes = outputs_of(model), datamodule.num_classes
+    outputs, classes = num_classes_of(model), datamodule.num_classes
     if outputs != classes:
         raise SettingError(
             f"The model has {outputs} classes and the data {classes}; build the model with num_classes={classes}. "
@@ -102,8 +103,8 @@ def match_to_model(model: nn.Module, datamodule: LightningDataModule) -> tuple[l
         SettingError: the data has classes that the model does not know.
     """
     trained = getattr(model, "pretrained_cfg", None) or {}
-    names = trained.get("label_names")
-    match = match_classes(names, outputs_of(model), datamodule.class_names)
+    names = own_class_names(model)
+    match = match_classes(names, num_classes_of(model), datamodule.class_names)
     used, differences = datamodule.preprocessing, []
     if names is not None:  # without names, it may hold what timm takes for an untrained model
         known = {"img_size": tuple(trained["input_size"][1:]), **trained} if "input_size" in trained else trained
