@@ -36,8 +36,8 @@ def check_finished(folder, devices: int, steps: int = 8) -> None:
 def test_any_number_of_processes_follows_the_same_curve(tmp_path):
     """BatchNorm over the whole batch and float64 leave one difference: ranks add up numbers in another order.
 
-    That changes the last of 16 digits. Ten steps, each of which starts from the weights of the one before, lose four
-    more digits.
+    That changes the last of 16 digits, and ten steps lose two more. SGD trains here because Adam would divide the
+    gradient of a bias before BatchNorm, which is nothing but rounding, by its own size.
     """
     names = ("train/loss", "grad_norm", "train/loss_epoch", "val/loss", "val_raw/loss")
     curves = []
@@ -47,6 +47,8 @@ def test_any_number_of_processes_follows_the_same_curve(tmp_path):
             "data=digits",
             "schedule.epochs=1",
             "schedule.warmup_epochs=0",
+            "optimizer=sgd",
+            "optimizer.lr=3",
             "trainer=cpu_ddp",
             f"trainer.devices={devices}",
             "trainer.precision=64-true",
@@ -63,7 +65,7 @@ def test_any_number_of_processes_follows_the_same_curve(tmp_path):
     assert curves[0][0][0] > 1.5 * curves[0][0][-1]  # the model does learn
     for other in curves[1:]:
         for name, ours, theirs in zip(names, other, curves[0], strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-11), name
+            assert ours == pytest.approx(theirs, rel=1e-12), name
 
 
 @pytest.mark.slow
