@@ -11,7 +11,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.command_line import ConfigError, key_of, typed_search_path
-from cli.places import group_options, is_group
+from cli.places import CONFIG_DIR, group_options, is_group
+from cli.unknown_keys import check_known, check_replaced
 
 _TYPES = {
     bool: (bool, "true or false"),
@@ -49,6 +50,21 @@ def default_config(folders: Sequence[Path]) -> DictConfig:
     hydra_config = HydraConfig.get()
     groups = [text for text in hydra_config.overrides.task if is_group(key_of(text), folders)]
     return _load(hydra_config.job.config_name, groups)
+
+
+def check_keys(cfg: DictConfig, defaults: DictConfig, folders: Sequence[Path]) -> None:
+    """Refuse settings that nothing reads, and values in the place of whole groups.
+
+    Raises:
+        ConfigError: as in `cli.unknown_keys`.
+    """
+    hydra_config = HydraConfig.get()
+    typed = hydra_config.overrides.task
+    check_replaced(cfg, defaults, typed, folders)
+    if len(folders) > 1 or any(word.startswith("+") for word in typed):
+        words = [word for word in typed if word.partition("=")[2] in group_options(key_of(word), [CONFIG_DIR])]
+        known = leaves(_load(hydra_config.job.config_name, words))
+        check_known([key for key, _ in leaves(cfg)], [key for key, _ in known])
 
 
 def _load(name: str, groups: Sequence[str]) -> DictConfig:

@@ -17,7 +17,8 @@ from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cli.places import BASES, CONFIG_DIR, REPOSITORY, SOURCES, STUDIES
+from cli.command_line import config_folders, typed_search_path
+from cli.places import BASES, CONFIG_DIR, SOURCES, group_folders
 
 FACTS = SOURCES / "soft" / "data" / "facts"
 GLOBAL = "_global_"
@@ -95,16 +96,21 @@ class Description:
 
 
 def describe(command: str, words: Sequence[str] = ()) -> Description:
-    """Return what the configuration of conf/`command`.yaml is made of, with the groups that `words` choose."""
-    return describe_each(command, [words])[0]
+    """Return what the configuration of conf/`command`.yaml is made of, with the groups that `words` choose.
+
+    Args:
+        words: choices of groups, and where else than in conf/ they are found (`typed_search_path`).
+    """
+    places = typed_search_path(words)
+    return describe_each(command, [[word for word in words if word not in places]], places)[0]
 
 
-def describe_each(command: str, choices: Iterable[Sequence[str]]) -> list[Description]:
+def describe_each(command: str, choices: Iterable[Sequence[str]], places: Sequence[str] = ()) -> list[Description]:
     """Return what `describe` says of each choice of groups; files that they share are read once."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        _, repository = loader._parse_overrides_and_create_caching_repo(command, [])
+        _, repository = loader._parse_overrides_and_create_caching_repo(command, list(places))
         found = [
             create_defaults_list(
                 repository, command, OverridesParser.create().parse_overrides(list(words)), True, False
@@ -112,14 +118,15 @@ def describe_each(command: str, choices: Iterable[Sequence[str]]) -> list[Descri
             for words in choices
         ]
     GlobalHydra.instance().clear()
-    return [_description(defaults) for defaults in found]
+    folders = config_folders(places)
+    return [_description(defaults, folders) for defaults in found]
 
 
-def _description(found: DefaultsList) -> Description:
+def _description(found: DefaultsList, folders: Sequence[Path]) -> Description:
     parents = {
         default.config_path: default.parent for default in found.defaults if default.parent != default.config_path
     }
-    parts = [part for default in found.defaults if (part := _part(default, parents))]
+    parts = [part for default in found.defaults if (part := _part(default, parents, folders))]
     choices = {group.partition("@")[0]: option for group, option in found.overrides.known_choices.items()}
     return Description(tuple(parts), choices)
 
@@ -144,16 +151,15 @@ def read_config(path: Path) -> ConfigFile:
     return ConfigFile(comment.strip(), groups, settings, {key: text for key, text in sections.items() if text})
 
 
-def config_path(name: str) -> Path | None:
-    """Return the file of `data/digits`, for example, or None if it comes from a package."""
+def config_path(name: str, folders: Sequence[Path] = (CONFIG_DIR,)) -> Path | None:
+    """Return the file of `data/digits`, for example, in one of `folders`, or None if it comes from a package."""
     group, _, option = name.rpartition("/")
-    folder = {STUDIES: REPOSITORY / STUDIES, "facts": FACTS}.get(group, CONFIG_DIR / group)
-    path = folder / f"{option}.yaml"
-    return path if path.is_file() else None
+    places = [FACTS] if group == "facts" else group_folders(group, folders)
+    return next((path for place in places if (path := place / f"{option}.yaml").is_file()), None)
 
 
-def _part(default: ResultDefault, parents: dict[str, str]) -> Part | None:
-    path = default.config_path and config_path(default.config_path)
+def _part(default: ResultDefault, parents: dict[str, str], folders: Sequence[Path]) -> Part | None:
+    path = default.config_path and config_path(default.config_path, folders)
     if not path:
         return None
     package = default.package or ""

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cli.checkpoint_model import add_checkpoint_model
-from cli.checks import check_folders, check_groups, check_types, default_config, leaves
+from cli.checks import check_folders, check_groups, check_keys, check_types, default_config, leaves
 from cli.command_line import config_folders, parse, rewrite
 from cli.help import help_text
 from cli.mistakes import explain
@@ -64,6 +64,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
         def checked_task(cfg: DictConfig, defaults: DictConfig, folders: Sequence[Path]) -> object:
             """Check the composed configuration, prepare the process and do the command."""
             check_groups(cfg, folders)
+            check_keys(cfg, defaults, folders)
             check_types(cfg, defaults)
             settings = list(leaves(cfg))
             check_names(settings)

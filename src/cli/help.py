@@ -3,9 +3,10 @@
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from cli.checks import has_no_effect
-from cli.command_line import config_folders
+from cli.command_line import config_folders, typed_search_path
 from cli.descriptions import Description, Setting, config_path, describe, read_config
 from cli.places import CONFIG_DIR, group_options, is_group
 
@@ -23,15 +24,19 @@ def help_text(command: str, summary: str, words: Sequence[str] = ()) -> str:
     folders = config_folders(words)
     typed = [word for word in words if is_group(word.partition("=")[0], folders)]
     width = min(max(shutil.get_terminal_size((WIDTHS[1], 50)).columns, WIDTHS[0]), WIDTHS[1])
-    found = describe(command, typed)
+    found = describe(command, [*typed, *typed_search_path(words)])
     lines = [summary, "", f"  {read_config(CONFIG_DIR / f'{command}.yaml').comment}", ""]
     if typed:
         for word in typed:
-            lines += [*_group_lines(word.partition("=")[0], found, width), ""]
+            lines += [*_group_lines(word.partition("=")[0], found, width, folders), ""]
         return "\n".join(lines[:-1])
     groups = command_groups(command, found)
     if groups:
-        lines += ["Groups, GROUP=OPTION (with the default in brackets):", *_option_lines(groups, found, width), ""]
+        lines += [
+            "Groups, GROUP=OPTION (with the default in brackets):",
+            *_option_lines(groups, found, width, folders),
+            "",
+        ]
     settings = {
         key: setting
         for key, setting in sorted(found.settings("").items(), key=lambda entry: entry[0].startswith("process."))
@@ -57,9 +62,9 @@ def command_groups(command: str, found: Description) -> dict[str, str]:
     return {group: own.get(group) or purposes.get(group, "") for group in known}
 
 
-def option_comment(group: str, option: str) -> str:
+def option_comment(group: str, option: str, folders: Sequence[Path] = (CONFIG_DIR,)) -> str:
     """Return the comment at the head of an option's file, or else the first comment on a setting in it."""
-    path = config_path(f"{group}/{option}")
+    path = config_path(f"{group}/{option}", folders)
     if path is None:
         return ""
     file = read_config(path)
@@ -67,21 +72,21 @@ def option_comment(group: str, option: str) -> str:
     return comment
 
 
-def _option_lines(groups: dict[str, str], found: Description, width: int) -> Iterator[str]:
+def _option_lines(groups: dict[str, str], found: Description, width: int, folders: Sequence[Path]) -> Iterator[str]:
     column = max(map(len, groups)) + 4
     for group, purpose in groups.items():
-        options = [f"[{name}]" if name == found.choices[group] else name for name in group_options(group, [CONFIG_DIR])]
+        options = [f"[{name}]" if name == found.choices[group] else name for name in group_options(group, folders)]
         yield _wrapped(f"  {group}", purpose, column, width) if purpose else f"  {group}"
         yield textwrap.fill(" ".join(options), width, initial_indent=" " * column, subsequent_indent=" " * column)
 
 
-def _group_lines(group: str, found: Description, width: int) -> Iterator[str]:
+def _group_lines(group: str, found: Description, width: int, folders: Sequence[Path]) -> Iterator[str]:
     yield f"Options of {group}, with the chosen one in brackets:"
-    options = group_options(group, [CONFIG_DIR])
+    options = group_options(group, folders)
     column = max(map(len, options)) + 6
     for name in options:
         label = f"[{name}]" if name == found.choices.get(group) else f" {name}"
-        yield _wrapped(f"  {label}", option_comment(group, name), column, width)
+        yield _wrapped(f"  {label}", option_comment(group, name, folders), column, width)
     settings = found.settings(group)
     if settings:
         yield ""

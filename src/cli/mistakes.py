@@ -1,6 +1,5 @@
 """Turns a user's mistake into one or two sentences that say what to change."""
 
-import difflib
 import errno
 import os
 import re
@@ -16,10 +15,11 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.checks import leaves
-from cli.command_line import SEARCH_PATH, ConfigError, config_folders
+from cli.command_line import SEARCH_PATH, ConfigError, config_folders, key_of
 from cli.extras import explain_missing
 from cli.places import CONFIG_DIR, group_options, is_group, list_groups, optional_groups
 from cli.safe_names import UnsafeNameError
+from cli.unknown_keys import nearest
 
 # Where the configuration holds parts of the library that do not stand under their own names.
 LIBRARY_PLACES = {"attention": "model.attention"}
@@ -50,8 +50,9 @@ def explain(error: BaseException, config_name: str) -> str | None:
             return message
     if isinstance(error, InstantiationException):
         return _explain_constructor(error)
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _explain_overrides(config_name) or " ".join(str(error.__cause__ or error).split())
+    if isinstance(error, (HydraException, OmegaConfBaseException)) or _is_group_of_a_number(error):
+        found = _explain_overrides(config_name) or _explain_missing_key(error, config_name)
+        return found or " ".join(str(error.__cause__ or error).split())
     return None
 
 
@@ -59,6 +60,21 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _is_group_of_a_number(error: BaseException) -> bool:
+    """Return whether Hydra refuses a word such as `data=4`, for which it has no error of its own."""
+    return isinstance(error, ValueError) and str(error).startswith("Config group override must be")
+
+
+def _explain_missing_key(error: BaseException, config_name: str) -> str | None:
+    """Return what is wrong with a key that was not typed itself, such as one in a study's file."""
+    missing = re.search(r"Key '.*' is not in struct\s+full_key: (\S+)", str(error.__cause__ or error))
+    if missing is None:
+        return None
+    words = [word for word in sys.argv[1:] if not word.startswith("-") and is_group(key_of(word), [CONFIG_DIR])]
+    known = [key for key in _known_keys(config_name, words, sys.argv[1:]) if not key.startswith("study.")]
+    return f"{missing[1]} is not a setting{nearest(missing[1], known)}"
 
 
 def _explain_place(error: BaseException) -> str | None:
@@ -115,7 +131,7 @@ def _explain_overrides(config_name: str) -> str | None:
                 groups = [w for w in words if is_group(w.split("=")[0], folders)]
                 known = _known_keys(config_name, groups, words)
             if known and key not in known and not any(name.startswith(f"{key}.") for name in known):
-                return f"{key} is not a setting{_nearest(key, [*known, *list_groups(folders)])}"
+                return f"{key} is not a setting{nearest(key, [*known, *list_groups(folders)])}"
     return None
 
 
@@ -126,7 +142,7 @@ def _explain_group(word: str, override: Override, config_name: str, folders: Seq
     options = group_options(key, folders)
     for value in word.partition("=")[2].split(","):  # a sweep may choose several
         if value not in (*options, "null"):
-            return f"{key}={value} is not known{_nearest(value, options)} {key} is one of {', '.join(options)}."
+            return f"{key}={value} is not known{nearest(value, options)} {key} is one of {', '.join(options)}."
     if override.type == OverrideType.CHANGE and not _known_keys(config_name, [word], sys.argv[1:]):
         own = [name for name in _known_keys(config_name, [], sys.argv[1:]) if name.startswith(f"{key}.")]
         return f"{word} is not for this command; its settings are {', '.join(own) or 'in --help'}."
@@ -144,10 +160,3 @@ def _known_keys(config_name: str, groups: Sequence[str], words: Sequence[str]) -
         except HydraException:
             return []
     return [key for key, _ in leaves(cfg)]
-
-
-def _nearest(word: str, names: Sequence[str]) -> str:
-    # The right name in the wrong place comes first (epochs for schedule.epochs), then the nearest spelling.
-    moved = [name for name in names if "." in name and name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
-    close = list(dict.fromkeys([*moved, *difflib.get_close_matches(word, names, n=3, cutoff=0.5)]))[:3]
-    return f"; did you mean {' or '.join(close)}?" if close else "."

@@ -14,7 +14,7 @@ BASES = "base"  # the folder of conf/ that holds what other files build on; it i
 
 def is_group(name: str, folders: Iterable[Path]) -> bool:
     """Return whether `name` is a config group in one of `folders`."""
-    return bool(name) and any(folder.is_dir() for folder in _group_folders(name, folders))
+    return bool(name) and any(folder.is_dir() for folder in group_folders(name, folders))
 
 
 def list_groups(folders: Iterable[Path]) -> list[str]:
@@ -30,7 +30,7 @@ def list_groups(folders: Iterable[Path]) -> list[str]:
 
 def group_options(group: str, folders: Iterable[Path]) -> list[str]:
     """Return the names that `group=` takes."""
-    return sorted({path.stem for folder in _group_folders(group, folders) for path in folder.glob("*.yaml")})
+    return sorted({path.stem for folder in group_folders(group, folders) for path in folder.glob("*.yaml")})
 
 
 def optional_groups(config: str) -> set[str]:
@@ -44,6 +44,7 @@ def optional_groups(config: str) -> set[str]:
     return found
 
 
-def _group_folders(group: str, folders: Iterable[Path]) -> list[Path]:
+def group_folders(group: str, folders: Iterable[Path]) -> list[Path]:
+    """Return where the options of a group can lie. Our own studies lie beside conf/, a user's in the typed folder."""
     name = group.partition("@")[0]
-    return [REPOSITORY / name] if name == STUDIES else [folder / name for folder in folders]
+    return [(REPOSITORY if (folder, name) == (CONFIG_DIR, STUDIES) else folder) / name for folder in folders]

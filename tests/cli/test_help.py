@@ -57,3 +57,13 @@ def test_help_of_what_is_not_there_ends_in_a_sentence(tmp_path):
     done = invoke("train.py", "data=digit", "--help", cwd=tmp_path)
     assert done.returncode == 2
     assert "data=digit is not known; did you mean digits?" in done.stderr
+
+
+def test_help_knows_options_of_one_s_own(tmp_path):
+    (tmp_path / "mine" / "trainer").mkdir(parents=True)
+    (tmp_path / "mine" / "trainer" / "lab.yaml").write_text("# My lab.\ndefaults: [auto, _self_]\naccelerator: cpu\n")
+    text = invoke("train.py", "--config-dir=mine", "trainer=lab", "--help", cwd=tmp_path).stdout
+    assert "[lab]" in text
+    assert "My lab." in text
+    assert "trainer.accelerator=cpu" in text
+    assert " lab " in invoke("train.py", "--config-dir=mine", "--help", cwd=tmp_path).stdout

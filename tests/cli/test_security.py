@@ -147,8 +147,8 @@ def test_an_override_calls_no_system_function(tmp_path):
 
 # Secrets that are typed in four ways. None of them may appear in anything that a run writes or prints.
 SECRETS = {
-    "url password": ("+suggested.source=s3://ACCESS:{}@bucket/images", "Hunter2Hunter2"),
-    "url token": ("+suggested.mirror='https://host/path?token={}&part=1'", "tok-0123456789"),
+    "url password": ("+study.source=s3://ACCESS:{}@bucket/images", "Hunter2Hunter2"),
+    "url token": ("+study.mirror='https://host/path?token={}&part=1'", "tok-0123456789"),
     "key": ("+logger.csv.api_key={}", "key-0123456789"),
     "environment": ("+hydra.job.env_set.WANDB_API_KEY={}", "0123456789" * 4),
 }
@@ -159,7 +159,7 @@ def secretive_run(tmp_path_factory):
     """Return folder and output of a run with typed secrets and one in the environment, logged to W&B offline."""
     folder = tmp_path_factory.mktemp("secretive")
     words = [word.format(secret) for name, (word, secret) in SECRETS.items() if name != "key"]
-    more = ("logger=wandb", "logger.wandb.mode=offline", "+suggested.note=${oc.env:MY_TOKEN}", "hydra.run.dir=run")
+    more = ("logger=wandb", "logger.wandb.mode=offline", "+study.note=${oc.env:MY_TOKEN}", "hydra.run.dir=run")
     done = run("train.py", *TINY, *words, *more, cwd=folder, MY_TOKEN="mine-0123456789")
     return folder / "run", done
 
@@ -182,12 +182,12 @@ def test_no_secret_is_written(secretive_run):
 
 def test_what_is_no_secret_is_written(secretive_run):
     folder, _ = secretive_run
-    recipe = yaml.safe_load((folder / "config.yaml").read_text())["suggested"]
+    recipe = yaml.safe_load((folder / "config.yaml").read_text())["study"]
     assert recipe["source"] == "s3://ACCESS:***@bucket/images"
     assert recipe["mirror"] == "https://host/path?token=***&part=1"
     assert recipe["note"] == "***"
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["recipe"]["suggested"] == recipe
+    assert checkpoint["recipe"]["study"] == recipe
 
 
 def test_a_run_uses_the_secret_itself(monkeypatch):

@@ -11,6 +11,12 @@ CASES = {
     "unknown group": (["mode=soft_tiny"], ["mode is not a setting", "model"]),
     "unknown key": (["optimizer.lrr=1e-3"], ["optimizer.lrr is not a setting", "optimizer.lr"]),
     "key of another group": (["epochs=3"], ["epochs is not a setting", "schedule.epochs"]),
+    "unknown key, added": (["+ema.deacy=0"], ["ema.deacy is not a setting", "did you mean ema.decay"]),
+    "unknown argument of the Trainer": (["+trainer.acelerator=cpu"], ["did you mean trainer.accelerator"]),
+    "a dot for a slash": (["model.attention=softmax"], ["type model/attention=softmax"]),
+    "a group within another": (["data.augment=none"], ["data.augment=none", "type augment=none"]),
+    "a value for a group of settings": (["ema=0"], ["ema=0", "ema.NAME=VALUE"]),
+    "a number for a group": (["data=4"], ["data=4 is not known", "digits"]),
     "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
     "removed group": (["~trainer"], ["train needs trainer", "~trainer", "cpu_ddp"]),
     "no group": (["data=null"], ["train needs data", "data=null", "digits"]),
@@ -57,6 +63,34 @@ CASES = {
 @pytest.mark.parametrize(("arguments", "texts"), CASES.values(), ids=CASES)
 def test_message(arguments, texts, tmp_path):
     _check(invoke("train.py", *arguments, cwd=tmp_path), texts)
+
+
+# Files of the user's own, by their paths in the folder that --config-dir names.
+OWN = {
+    "experiments/whole.yaml": "# @package _global_\nseed: 1\n",
+    "experiments/typo.yaml": "# @package _global_\nloss: {label_smoothing: 0.2}\n",
+    "experiments/study.yaml": (
+        "# @package _global_\ndefaults: [/study, _self_]\n"
+        "study: {name: mine, title: Mine, scales: {laptop: {sede: [0, 1]}}}\n"
+    ),
+    "trainer/lab.yaml": "defaults: [auto, _self_]\naccelerator: cpu\n",
+    "trainer/typo.yaml": "defaults: [auto, _self_]\nacelerator: cpu\n",
+}
+OF_OWN_FILES = {
+    "another mistake": (["experiments=whole", "data.pairz=3"], ["data.pairz is not a setting"]),
+    "the name of one's own": (["experiments=whol"], ["did you mean whole", "landmarks"]),
+    "a key in the file": (["experiments=typo"], ["loss.label_smoothing is not a setting"]),
+    "a key in a study": (["-m", "experiments=study"], ["sede is not a setting; did you mean seed?"]),
+    "an argument of the Trainer": (["trainer=typo"], ["did you mean trainer.accelerator"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "texts"), OF_OWN_FILES.values(), ids=OF_OWN_FILES)
+def test_message_about_files_of_one_s_own(arguments, texts, tmp_path):
+    for name, text in OWN.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text(text)
+    _check(invoke("train.py", "--config-dir=mine", *arguments, cwd=tmp_path), texts)
 
 
 BENCHMARK = {

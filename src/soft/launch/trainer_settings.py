@@ -1,15 +1,32 @@
 """Checks the settings of a recipe's trainer and callbacks before anything is built."""
 
+import difflib
+import inspect
 from collections.abc import Mapping
+
+from lightning.pytorch import Trainer
 
 from soft.errors import SettingError
 from soft.hardware.float32 import FLOAT32
+from soft.launch.hardware import choose_hardware
 from soft.runs.metrics import check_monitored, resolve_mode
 from soft.settings import check_choice, check_flag, check_number, check_whole
 
 PROFILERS = ("simple", "advanced", "pytorch")
 # With each of these strategies every rank gets the whole gradient, which it needs to decide whether to skip a step.
 STRATEGIES = ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_find_unused_parameters_true", "single_device")
+# Arguments that are decided from other settings.
+_DECIDED = frozenset(
+    {
+        *("accumulate_grad_batches", "callbacks", "enable_checkpointing", "enable_progress_bar", "logger", "plugins"),
+        "use_distributed_sampler",
+        *("global_batch", "lacking", "name"),  # arguments of `choose_hardware` that are no settings
+    }
+)
+_OURS = frozenset({"channels_last", "compile", "float32", "timeout", "sync_batchnorm"})  # no arguments of Lightning's
+_KNOWN = sorted(
+    {*inspect.signature(Trainer).parameters, *inspect.signature(choose_hardware).parameters, *_OURS} - _DECIDED
+)
 _FLAGS = ("sync_batchnorm", "channels_last", "enable_model_summary", "oversubscribe")
 _WHOLE = {
     "max_epochs": 1,
@@ -26,6 +43,11 @@ def check_trainer_settings(settings: Mapping[str, object]) -> None:
     Raises:
         SettingError: a setting does not fit; the message names the first one.
     """
+    for name in settings:
+        if name not in _KNOWN:
+            close = [f"trainer.{known}" for known in difflib.get_close_matches(name, _KNOWN, n=2)]
+            hint = f"; did you mean {' or '.join(close)}?" if close else "."
+            raise SettingError(f"trainer.{name} is no setting, and no argument of Lightning's Trainer{hint}")
     for name in _FLAGS:
         if name in settings:
             check_flag(f"trainer.{name}", settings[name])
