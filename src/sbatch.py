@@ -4,12 +4,13 @@
     sbatch run.sh
 
 Nodes, tasks and GPUs follow from the trainer. Words that begin with `--` are options of sbatch, and replace the
-defaults of this script; all others are settings of src/train.py.
+defaults of this script; all others are settings of src/train.py, and so is --config-dir=FOLDER.
 """
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from hydra.types import RunMode
@@ -32,7 +33,7 @@ OPTIONS = {
 }
 ONE_RUN = "One script is one run; a sweep is submitted by src/train.py -m hydra/launcher=slurm ..."
 # They print something or stand before the settings of src/train.py, so they say nothing to sbatch.
-HYDRA_OPTIONS = ("cfg", "resolve", "package", "info", "config-path", "config-name", "config-dir", "run")
+HYDRA_OPTIONS = ("cfg", "resolve", "package", "info", "config-path", "config-name", "run")
 
 
 def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, str]) -> str:
@@ -44,9 +45,9 @@ def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, st
         options: the options of sbatch that were typed, by their names without `--`.
 
     Raises:
-        ConfigError: the trainer leaves the number of devices open.
+        ConfigError: the trainer leaves open how many devices there are, or whether they are GPUs.
     """
-    request = {"job-name": str(cfg.name), **slurm_request(cfg.trainer), **OPTIONS, **options}
+    request = {"job-name": str(cfg.name), **slurm_request(cfg.trainer, options), **OPTIONS, **options}
     lines = [
         f"#SBATCH --{name}={shlex.quote(value)}" if value else f"#SBATCH --{name}" for name, value in request.items()
     ]
@@ -69,11 +70,14 @@ def batch_script(cfg: DictConfig, settings: Sequence[str], options: dict[str, st
     )
 
 
-def slurm_request(trainer: DictConfig) -> dict[str, str]:
+def slurm_request(trainer: DictConfig, options: Collection[str] = ()) -> dict[str, str]:
     """Return sbatch's options for a trainer config: one task per device, which Lightning requires.
 
+    Args:
+        options: names of the options that are typed besides.
+
     Raises:
-        ConfigError: the config leaves the number of devices open.
+        ConfigError: the config leaves open how many devices there are, or whether they are GPUs.
     """
     nodes = 1 if trainer.num_nodes == "auto" else trainer.num_nodes
     devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
@@ -81,14 +85,18 @@ def slurm_request(trainer: DictConfig) -> dict[str, str]:
         raise ConfigError(
             f"trainer.devices={trainer.devices} does not say how many each node of the cluster has. Set it to a number."
         )
+    if trainer.accelerator == "auto" and not any(name.startswith(("gres", "gpus")) for name in options):
+        raise ConfigError(
+            "trainer.accelerator=auto does not say whether the job is to get GPUs; choose trainer=gpu or trainer=cpu."
+        )
     request = {"nodes": str(nodes), "ntasks-per-node": str(devices)}
     return {**request, "gres": f"gpu:{devices}"} if trainer.accelerator in ("gpu", "cuda") else request
 
 
 def main() -> None:
     typed = sys.argv[1:]
-    options = dict(word[2:].partition("=")[::2] for word in sys.argv[1:] if word.startswith("--"))
-    settings = [word for word in sys.argv[1:] if not word.startswith("--")]
+    options = dict(word[2:].partition("=")[::2] for word in typed if word.startswith("--"))
+    settings = [word for word in typed if not word.startswith("--")]
     if {"help", "h"} & set(options) or "-h" in settings:
         return print(__doc__)
     try:
@@ -100,6 +108,11 @@ def main() -> None:
             raise ConfigError("A script would hold the secret that is in these settings; leave it to the environment.")
         if single := [word for word in settings if word.startswith("-")]:
             raise ConfigError(f"{single[0]} is no setting; options of sbatch are written as --name=value.")
+        for option, word in pairwise(typed):
+            if option.startswith("--") and "=" not in option + word:
+                raise ConfigError(f"{word!r} stands alone; with its option it is written {option}={word}")
+        if folder := options.pop("config-dir", None):
+            settings.insert(0, f"--config-dir={Path(folder).expanduser().absolute()}")
         sys.argv[1:] = rewrite(settings, "train")
         add_checkpoint_model("train")  # the run's name follows from its model
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):

@@ -161,7 +161,13 @@ def test_a_folder_of_other_classes_is_another_training(trained, tmp_path):
     with pytest.raises(SettingError, match=r"holds a run with other settings: data\.root="):
         train(data, root / "run")
     with pytest.raises(SettingError, match=r"had other classes \(blue, green, red\)"):
-        train(data, tmp_path / "run", resume=str(root / "run"))
+        train(data, tmp_path / "run", epochs=2, resume=str(root / "run"))
+
+
+def test_nothing_is_left_to_train(trained, tmp_path):
+    root, _ = trained
+    with pytest.raises(SettingError, match=r"so epochs=1 leaves nothing to train.*soft\.load_model"):
+        train(read(root / "data"), tmp_path / "run", resume=str(root / "run"))
 
 
 @pytest.mark.parametrize("name", OTHER_ARGUMENTS)

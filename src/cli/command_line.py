@@ -7,7 +7,7 @@ something. A path, or a text that the grammar does not know, is put into quotes 
 import re
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
@@ -112,7 +112,14 @@ def search_path_word(folders: Sequence[str]) -> str:
     return f"{SEARCH_PATH}=[{','.join(map(quote, listed))}]"
 
 
-def typed_search_path(words: Sequence[str]) -> list[str]:
+def search_path_as_typed(words: Sequence[str]) -> list[str]:
+    """Return the words of a rewritten command with `--config-dir` for a single folder of the user's."""
+    folders = config_folders(words)[1:]
+    others = [word for word in words if word not in typed_search_path(words)]
+    return [f"--config-dir={folders[0]}", *others] if len(folders) == 1 else list(words)
+
+
+def typed_search_path(words: Iterable[str]) -> list[str]:
     """Return the words of a rewritten command that say where configurations are found."""
     return [word for word in words if word.startswith(f"{SEARCH_PATH}=")]
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import yaml
 from hydra.utils import get_class
 
-from cli.command_line import ConfigError, as_typed, unquote
+from cli.command_line import ConfigError, as_typed, search_path_as_typed, unquote
 from cli.places import CONFIG_DIR
+from cli.run_folder import recorded_words
 from cli.secrets import mask_text, masked
 from soft.runs.folder import run_folder
 
@@ -141,10 +142,8 @@ def typed_command() -> str:
 def training_command(checkpoint: str) -> str | None:
     """Return the command that started the training of a checkpoint in its run's folder; None if it is not recorded."""
     folder = run_folder(Path(checkpoint).expanduser().absolute())
-    words, hydra = (folder / ".hydra" / name if folder else Path() for name in ("overrides.yaml", "hydra.yaml"))
-    if not words.is_file():
+    words = recorded_words(folder) if folder else None
+    if words is None:
         return None
-    if hydra.is_file() and yaml.safe_load(hydra.read_text())["hydra"]["job"]["name"] != "train":
-        return None  # another command has written into the run's folder
-    typed = [shlex.quote(unquote(str(word))) for word in yaml.safe_load(words.read_text()) or []]
+    typed = [shlex.quote(unquote(word)) for word in search_path_as_typed(words)]
     return mask_text(" ".join(["python src/train.py", *typed]))

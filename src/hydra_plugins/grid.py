@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -16,7 +17,6 @@ from cli.places import STUDIES
 from cli.sweep_jobs import ExplainedError
 from hydra_plugins.missing_runs import distinct, finish, lock_sweep, run_missing
 from hydra_plugins.study_evaluations import asked_evaluations, evaluate_runs
-from soft.studies.sweep import PLANNED_RUNS
 
 MULTIRUN = "multirun.yaml"  # the name that Hydra's own sweepers use; the report reads the command from this file
 
@@ -45,15 +45,20 @@ class GridSweeper(BasicSweeper):
         jobs = expand(grids, arguments, OverridesParser.create(config_loader=self.hydra_context.config_loader))
         asked = asked_evaluations(self.config)
         with lock_sweep(self.config) as sweep:
-            OmegaConf.save(OmegaConf.merge({PLANNED_RUNS: len(jobs)}, self.config), sweep / MULTIRUN)
+            self._write_plan(sweep, len(jobs))
             results = run_missing(self.launcher, self.hydra_context, self.config, jobs)
             if len(distinct(results)) < len(jobs):  # only now it is known which jobs are the same run
-                OmegaConf.save(OmegaConf.merge({PLANNED_RUNS: len(distinct(results))}, self.config), sweep / MULTIRUN)
+                self._write_plan(sweep, len(distinct(results)))
             evaluated = evaluate_runs(sweep, self.config, asked)
             finish(sweep, results)
             if not evaluated:
                 raise ExplainedError  # the failed evaluations have been listed
         return [results]
+
+    def _write_plan(self, sweep: Path, runs: int) -> None:
+        from soft.studies.sweep import PLANNED_RUNS  # Hydra imports this module for --help too, which is not to wait
+
+        OmegaConf.save(OmegaConf.merge({PLANNED_RUNS: runs}, self.config), sweep / MULTIRUN)
 
 
 def study_grids(config: DictConfig) -> list[Mapping[str, object]]:

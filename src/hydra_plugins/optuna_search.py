@@ -20,7 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from cli.command_line import ConfigError, quote, unquote
+from cli.command_line import ConfigError, quote, search_path_as_typed, typed_search_path, unquote
 from hydra_plugins.grid import MULTIRUN, as_word
 from hydra_plugins.missing_runs import finish, lock_sweep, run_missing
 from hydra_plugins.search_space import holds, split
@@ -213,5 +213,6 @@ def _print_best(study: Any, held: list[str], monitor: str) -> None:
         words = [word for word in held if not word.startswith("hparams_search=")]
         words += [f"{key}={value}" for key, value in best.params.items()]
         print(f"best: {monitor} {show_metric(monitor, best.value)}, in {best.user_attrs['folder']}")
+        words = search_path_as_typed([*typed_search_path(sys.argv[1:]), *words])
         command = shlex.join(["python", sys.argv[0], *map(unquote, words)])
         print(f"run it again: {command}", flush=True)

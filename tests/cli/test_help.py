@@ -1,5 +1,8 @@
 """`--help` fits a screen or two, and says what there is to choose and to set."""
 
+import subprocess
+import sys
+
 import pytest
 
 from cli.places import CONFIG_DIR, SOURCES
@@ -18,6 +21,14 @@ def test_help_of_every_command(command, tmp_path, monkeypatch):
     assert max(map(len, lines)) <= 120
     assert f"python src/{command}.py" in lines[2]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", [["--help"], ["--cfg", "job"]])
+def test_an_answer_does_not_wait_for_pytorch(option):
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); import train"
+    command = [sys.executable, "-c", f"{code}; train.main()", *option]
+    done = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr == "False\n"
 
 
 def test_help_names_groups_options_and_settings(tmp_path):

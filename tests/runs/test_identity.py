@@ -39,6 +39,16 @@ def test_what_makes_another_run(key):
     assert differences(changed(key, "other"), RECIPE)[0].startswith(f"{key}=other (was ")
 
 
+@pytest.mark.parametrize("key", ["data.root", "checkpoint"])
+def test_a_path_may_be_typed_in_several_ways(key, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ways = ["images", "images/", "./images", "~/images", str(tmp_path / "images"), "other/../images"]
+    assert all(same_run(identity(changed(key, "images")), identity(changed(key, way))) for way in ways)
+    assert differences(changed(key, "images/"), changed(key, "~/other")) == [f"{key}=images/ (was ~/other)"]
+    assert differences(changed(key, "s3://a//b"), changed(key, "s3://a/b")) == [f"{key}=s3://a//b (was s3://a/b)"]
+
+
 def data_keys():
     """Return the dotted keys of all data sets' settings."""
     shared = [Path("conf/base/images.yaml"), Path("conf/base/task.yaml"), *Path("src/soft/data/facts").glob("*.yaml")]

@@ -271,6 +271,28 @@ def test_what_does_not_fit(changes, message, copy, tmp_path):
         train(tmp_path / "new", resume=str(copy), settings={"other": 1}, **changes)
 
 
+@pytest.mark.parametrize(
+    ("trainer", "text"),
+    [({"max_epochs": 1}, "schedule.epochs=1"), ({"max_epochs": 9, "max_steps": 5}, "trainer.max_steps=5")],
+    ids=["epochs", "steps"],
+)
+def test_nothing_is_left_to_train(trainer, text, copy, tmp_path):
+    with pytest.raises(
+        SettingError, match=f"has done step 5 and epoch 1, so {text} leaves nothing to train.*checkpoint="
+    ):
+        open_run(str(copy), tmp_path / "new", {"trainer": trainer})
+    assert "epoch 2" in open_run(str(copy), tmp_path / "new", {"trainer": {"max_epochs": 2, "max_steps": 6}}).note
+
+
+def test_a_result_alone_is_a_run(tmp_path):
+    """That is all there is of a run without callbacks and loggers."""
+    mark_run(tmp_path, RECIPE)
+    touch(tmp_path / "result.json")
+    assert open_run("auto", tmp_path, RECIPE).finished
+    with pytest.raises(SettingError, match="holds a run already"):
+        open_run(None, tmp_path, {"a": 2})
+
+
 def test_paths_that_are_none(tmp_path):
     with pytest.raises(SettingError, match="not a file or folder"):
         open_run("nowhere", tmp_path, RECIPE)

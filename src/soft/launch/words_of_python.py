@@ -10,6 +10,7 @@ from soft.errors import RunError, SettingError
 _NAMES = {
     r"; without resume=\.\.\., this command begins another run in a folder of its own": ", or choose another folder",
     r", or take trainer=cpu_ddp, which allows it": "",
+    r" with its weights by '?checkpoint=.+": " of the model that soft.load_model reads from it.",
     r"callbacks\.last_checkpoint\.every_n_train_steps": "checkpoint_every",
     r"another folder with hydra\.run\.dir": "another folder",
     r"hydra\.run\.dir": "folder",

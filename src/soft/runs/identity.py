@@ -1,5 +1,6 @@
 """What makes two runs the same: which settings decide what a run computes, and which do not."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 
 # Raise this when conf/ gains or loses a setting. Runs that were recorded under a lower number are compared by the
@@ -50,6 +51,8 @@ MACHINE = frozenset(
 )
 # Settings of `MACHINE` that change how a step's images are shared out.
 LAYOUT = frozenset({"trainer.accelerator", "trainer.devices", "trainer.max_batch_per_device", "trainer.num_nodes"})
+# Settings that are one file or folder, which can be typed in several ways.
+_PATHS = frozenset({"checkpoint", "data.root"})
 # Settings that repeat others, or from which others are filled in.
 _REPEATED = ("data.augment", "data.seed", "suggested")
 _MARKERS = frozenset({"recipe", "_convert_"})  # `recipe` stood inside the groups of older configurations
@@ -94,8 +97,15 @@ def identity(recipe: Mapping[str, object], varied: Iterable[str] = ()) -> dict[s
             return True
         return not (is_recording(key) or is_repeated(key) or key in MACHINE)
 
+    def compared(key: str, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if key in _PATHS and "://" not in value:
+            value = os.path.abspath(os.path.expanduser(value))
+        return value.removeprefix(folder)
+
     return {
-        key: value.removeprefix(folder) if isinstance(value, str) and folder else value
+        key: compared(key, value)
         for key, value in flatten(recipe)
         if value is not None and counts(key)  # null is the same as a setting that an older version did not have
     }
@@ -120,13 +130,16 @@ def differences(
         keys: dotted keys to compare; None for those that make a run what it is (`identity`).
         older: as in `same_run`.
     """
+    typed, recorded = dict(flatten(ours)), dict(flatten(theirs))
     if keys is None:
         ours, theirs = identity(ours), identity(theirs)
     else:
         chosen = set(keys)
-        ours, theirs = ({k: v for k, v in flatten(recipe) if k in chosen} for recipe in (ours, theirs))
-    found = _differing(ours, theirs, older)
-    return [f"{key}={_shown(our_value)} (was {_shown(their_value)})" for key, (our_value, their_value) in found.items()]
+        ours, theirs = ({k: v for k, v in settings.items() if k in chosen} for settings in (typed, recorded))
+    return [
+        f"{key}={_shown(typed.get(key, our_value))} (was {_shown(recorded.get(key, their_value))})"
+        for key, (our_value, their_value) in _differing(ours, theirs, older).items()
+    ]
 
 
 def _differing(

@@ -1,5 +1,6 @@
 """Decides what a command does in its folder: begin a run, go on with one, or nothing, because it is finished."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> 
             )
     mark = read_mark(folder)
     own = source is None or run_folder(source) == folder
-    if mark is None or not (has_checkpoint(folder) or (folder / METRICS).exists()):
+    if mark is None or not (has_checkpoint(folder) or any((folder / name).exists() for name in (METRICS, RESULT))):
         if not own:
             return _go_on_elsewhere(source, folder, recipe)
         return Start("There is nothing of this configuration to go on with: a new run begins." if resume else "")
@@ -145,7 +146,7 @@ def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -
     """Return the start of a new run in `folder` from the checkpoint of another run, whose metrics.csv is copied.
 
     Raises:
-        SettingError: there is nothing to go on from, or the recipe begins with other weights.
+        SettingError: there is nothing to go on from, nothing left to train, or the recipe begins with other weights.
     """
     if (weights := recipe.get("checkpoint")) is not None:
         raise SettingError(
@@ -156,6 +157,7 @@ def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -
     if checkpoint is None:
         raise SettingError(f"There is no checkpoint below {as_typed('resume', source)}.")
     position = position_of(checkpoint)
+    _check_rest(position, recipe, checkpoint)
     origin = run_folder(checkpoint)
     mark = read_mark(origin) if origin else None
     changed = differences(recipe, mark["recipe"], older=is_older(mark)) if mark else []
@@ -164,6 +166,23 @@ def _go_on_elsewhere(source: Path, folder: Path, recipe: Mapping[str, object]) -
     why = f", because these settings differ: {first_few(changed, shown=6)}" if changed else ""
     note = f"Goes on from {position} of {from_here(checkpoint)}, in a folder of its own{why}."
     return Start(note, checkpoint, position)
+
+
+def _check_rest(position: Position, recipe: Mapping[str, object], checkpoint: Path) -> None:
+    """Refuse a training that is over where it would go on.
+
+    Raises:
+        SettingError: the checkpoint stands at the last epoch or step of the recipe, or behind it.
+    """
+    trainer = recipe.get("trainer") or {}
+    epochs, steps = trainer.get("max_epochs", math.inf), trainer.get("max_steps", -1)
+    over = f"schedule.epochs={epochs}" if position.epoch >= epochs else f"trainer.max_steps={steps}"
+    if position.epoch >= epochs or 0 < steps <= position.global_step:
+        raise SettingError(
+            f"{from_here(checkpoint)} has done step {position.global_step} and epoch {position.epoch}, so {over} "
+            "leaves nothing to train. Choose more, or begin a new training with its weights by "
+            f"{as_typed('checkpoint', checkpoint)}."
+        )
 
 
 def _follow_first_rank(resume: str | None, folder: Path) -> Start:
