@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cli.command_line import ConfigError, key_of, quote
 from cli.places import SOURCES
+from cli.ranks import REPORT
 from cli.safe_names import inside
 from cli.secrets import masked
 from cli.sweep_jobs import check_typed_folders, objective
@@ -161,9 +162,17 @@ def finish(sweep: Path, results: Sequence[JobReturn]) -> None:
     if results:
         print(f"\n{len(results) - len(failed)} of {len(results)} runs finished, in {sweep}", flush=True)
     for result in failed:
-        print(f"failed: {result.working_dir} {' '.join(result.overrides)}", file=sys.stderr)
-    for result in failed:
-        _ = result.return_value  # raises the job's error
+        reason = _last_error(Path(result.working_dir))
+        print(f"failed: {result.working_dir} {' '.join(result.overrides)}{reason and f': {reason}'}", file=sys.stderr)
+    if failed:
+        raise failed[0]._return_value  # `return_value` would print one run's overrides below this list
+
+
+def _last_error(folder: Path) -> str:
+    """Return the last error in the logs of a run's folder, or "" if there is none."""
+    lines = [line for log in folder.glob("*.log") for line in log.read_text(errors="replace").splitlines()]
+    errors = [error for line in lines if (error := line.partition("[ERROR] ")[2]) and error != REPORT]
+    return errors[-1] if errors else ""
 
 
 def _varied(jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -151,6 +151,9 @@ def test_every_job_of_a_sweep_has_its_folder_and_a_failed_one_ends_alone(tmp_pat
     )
     assert "num_landmarks=10 is not a square number" in done.stderr
     assert "Traceback" not in done.stderr
+    (failed,) = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert "num_landmarks=10 is not a square number" in failed
+    assert done.stderr.splitlines()[-1] == failed  # nothing of Hydra's own below it
     assert "1 of 2 runs finished" in done.stdout
     (sweep,) = (tmp_path / "outputs" / "soft_pico-fake").iterdir()
     assert {path.name for path in sweep.iterdir() if path.name.isdigit()} == {"0", "1"}

@@ -28,6 +28,15 @@ def test_a_validation_is_shown_once(tmp_path):
     assert done.returncode == 0, done
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch")]
     assert [("val loss" in line, "top-1" in line) for line in lines] == [(False, False), (True, True)] * 2
+    assert all("step loss" in line for line in lines)  # not the epoch's, which curves.png shows
+
+
+def test_examples_that_are_no_images_are_not_called_so(tmp_path):
+    words = ("data=recall", "data.train_examples=128", "data.val_examples=64", "model=soft_encoder", "trainer=cpu")
+    short = ("schedule.epochs=1", "schedule.warmup_epochs=0", "hydra.run.dir=run")
+    done = invoke("train.py", *words, *short, cwd=tmp_path)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("epoch")]
+    assert re.search(r"\d examples/s ", line)
 
 
 def test_a_speed_that_was_not_measured_is_none(tmp_path):

@@ -11,7 +11,7 @@ from soft.settings import check_number
 
 
 class TrainingProgress(ProgressBar):
-    """Progress bar with losses, top-1, images per second and the time left of the whole training.
+    """Progress bar with the last step's loss, the last validation, the speed and the time left of the whole training.
 
     Args:
         every: seconds between lines within an epoch when the output is not a terminal.
@@ -90,12 +90,13 @@ class TrainingProgress(ProgressBar):
         logged = trainer.callback_metrics
         if self._validated != trainer.current_epoch:  # the val/* metrics are of an earlier epoch
             logged = {name: value for name, value in logged.items() if not name.startswith("val/")}
+        example = getattr(trainer.datamodule, "example_name", "image")
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
         for name, label, form in (
-            ("train/loss", "loss", "{:.3f}"),
+            ("train/loss", "step loss", "{:.3f}"),
             ("val/loss", "val loss", "{:.3f}"),
             ("val/top1", "top-1", "{:.2f} %"),
-            ("images_per_second", "", "{:,.0f} img/s"),
+            ("images_per_second", "", f"{{:,.0f}} {example}s/s"),
         ):
             if name in logged:
                 parts.append(f"{label} {form.format(float(logged[name]))}".strip())

@@ -114,8 +114,8 @@ def build_scheduler(
         min_lr: lowest rate, at a global batch of 1024. `warmup_lr` and `min_lr` are scaled like the learning rate;
             otherwise the lowest rate could lie above the learning rate of a small batch.
         per_epoch: change the rate once an epoch, as the released code does, instead of at every step.
-        steps: optimiser steps of the whole training, to which the schedule is fitted in proportion; None if they are
-            those of `epochs`.
+        steps: optimiser steps of the whole training, to which the schedule is fitted in proportion; None for `epochs`
+            times `steps_per_epoch`.
 
     Raises:
         SettingError: a setting is out of range.
@@ -123,7 +123,10 @@ def build_scheduler(
     check_whole("schedule.epochs", epochs, low=1)
     check_whole("schedule.warmup_epochs", warmup_epochs, low=0)
     if warmup_epochs and warmup_epochs >= epochs:
-        raise SettingError(f"schedule.warmup_epochs={warmup_epochs} has to be less than schedule.epochs={epochs}.")
+        raise SettingError(
+            f"schedule.warmup_epochs={warmup_epochs} has to be less than schedule.epochs={epochs}; "
+            "schedule.warmup_epochs=0 leaves the warm-up out."
+        )
     check_number("schedule.warmup_lr", warmup_lr, low=0)
     check_number("schedule.min_lr", min_lr, low=0)
     check_choice("schedule.sched", sched, ("cosine", "constant"))
