@@ -55,6 +55,13 @@ def finished(data: ImageDataModule, batches) -> list[tuple[torch.Tensor, torch.T
     return [data.on_after_batch_transfer(batch) for batch in batches]
 
 
+def test_validation_images_are_those_of_the_loader(make):
+    data = make(val_batch_size=4)
+    images = data.validation_images(3)
+    assert torch.equal(images, next(iter(finished(data, data.val_dataloader())))[0][:3])
+    assert len(data.validation_images(10**6)) == data.val_size
+
+
 def test_batches_do_not_depend_on_workers_and_change_with_seed_and_epoch(make):
     alone, helped = ready(make(batch_size=256)), ready(make(batch_size=256, num_workers=2))
     epoch_1 = batches(alone, 1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from soft.data.augmentation import INTERPOLATIONS, Augmentation
 from soft.data.bad_images import BadImages
-from soft.data.batches import TRIES, Batch, TransformedImages, normalise_and_erase
+from soft.data.batches import TRIES, Batch, TransformedImages, collate, normalise_and_erase
 from soft.data.classification import ClassificationDataModule
 from soft.data.datasets import BUILDERS, complete_options, fetch
 from soft.data.facts import facts
@@ -157,6 +157,16 @@ class ImageDataModule(ClassificationDataModule):
         """Return the validation images, resized and cropped."""
         transform = EvalTransform(self.img_size, self.crop_pct, self.interpolation)
         return TransformedImages(self.sets.val, transform, self.seed)
+
+    def validation_images(self, count: int) -> Tensor:
+        """Return the first `count` validation images as a model takes them: normalised, (count, 3, H, W), on the CPU.
+
+        Images that cannot be read are left out.
+        """
+        self.prepare_data("validate")
+        self.setup("validate")
+        examples = self.validation_examples()
+        return self.network_inputs(collate([examples[index] for index in range(min(count, self.val_size))]))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
         """Return normalised images (B, 3, H, W) in the trainer's precision and labels (B,), on the batch's device.
