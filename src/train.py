@@ -32,7 +32,7 @@ def train(cfg: DictConfig) -> float | None:
     folder, trainer_name = Path(cfg.output_dir).absolute(), HydraConfig.get().runtime.choices.trainer
     clock = begin(cfg.seed)
 
-    # Data, and the model that is built once the data has said how many classes there are
+    # Data, and how to build the model, which has to know how many classes the data has
     data = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
     build = partial(build_module, ImageClassifier, recipe, data.augment, data.img_size, datamodule=data)
 

@@ -40,8 +40,8 @@ def build_recorded(config: Mapping[str, object], source: str) -> object:
     target = config.get("_target_")
     if target is None:
         raise ConfigError(
-            f"{source} does not say how its data was read, as early checkpoints of soft.fit; choose the data, for "
-            "example with data=imagenet."
+            f"{source} does not say how its data was read, because early checkpoints of soft.fit did not. Choose the "
+            "data, for example with data=imagenet."
         )
     if target not in _targets():
         raise ConfigError(

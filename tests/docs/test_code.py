@@ -10,9 +10,11 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from PIL import Image
 
 import soft
 from soft.attention import ATTENTIONS
+from soft.data.datasets import BUILDERS
 from tests.attention import test_registry
 from tests.docs.pages import PAGES, ROOT, blocks
 
@@ -48,9 +50,25 @@ def test_the_readmes_python(capsys, tmp_path):
 
 
 def test_own_data():
-    (block,) = blocks(DOCS / "own_data.md", "python")
+    _, block = blocks(DOCS / "own_data.md", "python")
     data = run(block.text)["data"]
     assert isinstance(data, soft.ImageDataModule)
+
+
+def test_own_data_in_code(monkeypatch, tmp_path):
+    block, _ = blocks(DOCS / "own_data.md", "python")
+    monkeypatch.setitem(BUILDERS, "csv_file", None)  # taken out again in the end
+    run(block.text)
+    rows = ["file,label,part"]
+    for number in range(12):
+        Image.new("RGB", (40, 40), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'dark' if number < 6 else 'light'},{'val' if number % 3 == 0 else 'train'}")
+    (tmp_path / "images.csv").write_text("\n".join(rows))
+    data = soft.ImageDataModule("csv_file", root=tmp_path, img_size=32, batch_size=4, num_workers=0)
+    assert data.validation_images(9).shape == (4, 3, 32, 32)
+    assert data.class_names == ["dark", "light"]
+    data.setup()
+    assert [len(batch.labels) for batch in data.train_dataloader()] == [4, 4]
 
 
 def test_after_training(capsys):

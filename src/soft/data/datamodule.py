@@ -25,7 +25,7 @@ class ImageDataModule(ClassificationDataModule):
     trainer calls on the device, makes the floats; without a trainer, call it on what a loader yields.
 
     Args:
-        dataset: a name in `soft.data.datasets.BUILDERS`, where each is described.
+        dataset: a name in `soft.data.datasets.BUILDERS`, whose functions describe the data sets and their options.
         root: the folder that holds the data, for data sets that have one.
         split: what validation and evaluation read, such as test or train; None for the validation images.
         img_size: pixels, an integer or [height, width].

@@ -30,14 +30,13 @@ BUILDERS: dict[str, Callable[..., ImageSets]] = {
     "fake": fake,
 }
 
-# Data sets that are downloaded into `root`. Of the others, hf has a cache of its own, COPIES copies shards, and the
-# rest come with a package, need no file or must be put in place by hand.
+# Data sets that are downloaded into `root`.
 DOWNLOADS: dict[str, Callable[[Path], None]] = {
     "fashion_mnist": download_fashion_mnist,
     "cifar10": download_cifar10,
 }
 
-# Data sets that may lie elsewhere; each function copies one, given its options, `train` and `split`.
+# Data sets that may lie on another machine; each function copies one, given its options, `train` and `split`.
 COPIES: dict[str, Callable[..., None]] = {"imagenet_wds": copy_remote_shards}
 
 

@@ -1,4 +1,4 @@
-"""What every data set looks like once it is read, and the two kinds that are not read from image files."""
+"""`ImageSets`, which every builder of a data set returns, and two sets of images that come from no files."""
 
 from dataclasses import dataclass, field
 

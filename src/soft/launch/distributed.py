@@ -1,4 +1,8 @@
-"""Makes the processes of one distributed run find each other, and end together."""
+"""Makes the processes of one distributed run find each other, and end together after an error.
+
+Other ways in which a process ends the others: `soft.hardware.launcher.end_with_parent` when the process that started it
+is gone, `soft.runs.signals` after a signal, and `cli.sweep_jobs.run_tree` for what a job of a sweep leaves behind.
+"""
 
 import hashlib
 import json

@@ -70,12 +70,12 @@ def _compare(row: Row, other: Row | None, share: Estimate | None = None) -> Comp
 def partner(row: Row, rows: Sequence[Row], point: Point | None, complete: bool = True) -> Row | None:
     """Return the row at `point` that `row` is to be compared with; None if there is none, or more than one.
 
-    Of several rows at `point` it is the one whose other settings are those of `row`, or otherwise the one whose other
-    settings are so as far as it has them. A single row at `point` is taken whatever its other settings are.
+    Of the rows at `point`, the first choice is the one that agrees with `row` in all other settings, the second is the
+    one that agrees in all settings that both have. Once `complete`, a single row at `point` is taken in any case.
 
     Args:
-        complete: all runs of the sweep are finished. Until they are, a row with other settings is not taken, because
-            the right one may still come.
+        complete: whether all runs of the sweep are finished. Until they are, a row with other settings is not taken,
+            because the right one may still come.
     """
     there = [other for other in rows if point and other.is_at(point)]
     for agree in (_equal, _agree):

@@ -33,7 +33,8 @@ class Study:
         numeric: those of `varied` whose values are numbers.
         paper: published figures, each with the settings (`when`) that they belong to.
         reference: the point that the others are compared with.
-        floor, ceiling: the points that lie at 0 % and 100 % of the gap.
+        floor, ceiling: the points without and with all of what the study is about. The difference of their top-1 is
+            the gap, and the share of a row is where in it the row lies.
         solved: top-1 in percent from which a run has solved the task.
         pairs: further comparisons of two points; `all` for every two points.
     """

@@ -21,7 +21,8 @@ class Length:
         steps: optimiser steps of the whole training.
         planned: optimiser steps for which the schedule is written.
         accumulate: batches of a device in an optimiser step.
-        rest: such batches in the last step of an epoch, where `limit_train_batches` leaves fewer; 0 for all.
+        rest: batches of a device in an epoch's last step, if `limit_train_batches` cuts that step short; 0 if it does
+            not.
     """
 
     epochs: int

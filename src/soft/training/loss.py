@@ -44,7 +44,10 @@ def build_mixup(augment: Augmentation, layout: BatchLayout, num_classes: int) ->
 def build_loss(
     augment: Augmentation, name: str = "cross_entropy", class_weights: Sequence[float] | None = None
 ) -> nn.Module:
-    """Build the loss in nats of logits (B, num_classes) and what the augmentation makes of the labels.
+    """Build the training loss, in nats, of logits (B, num_classes) and targets.
+
+    The targets are what the augmentation makes of the labels: the labels (B,) themselves, or mixed and smoothed shares
+    of classes (B, num_classes).
 
     Args:
         augment: says whether targets are mixed or smoothed.

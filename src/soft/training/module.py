@@ -1,4 +1,4 @@
-"""The LightningModule: a backbone, its loss, mixup targets, metrics and averaged weights."""
+"""The LightningModule of every classification, of images and of generated tasks: loss, mixup, metrics, averaging."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,7 +36,7 @@ class ImageClassifier(ImageEvaluator):
     changes neither weights nor averages.
 
     Args:
-        model: classifier, images (B, 3, H, W) -> logits (B, num_classes).
+        model: classifier, inputs such as images (B, 3, H, W) -> logits (B, num_classes).
         augment: augmentation, whose mixup, cutmix and label smoothing are applied here.
         optimizer: arguments of `build_optimizer`.
         schedule: arguments of `build_scheduler`.

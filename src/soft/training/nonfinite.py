@@ -89,7 +89,7 @@ def stop_with_report(model: nn.Module, batches: list[tuple[Tensor, Tensor]], fol
     findings = [finding] * ranks
     if ranks > 1:
         dist.all_gather_object(findings, finding)
-    # Gradients are averaged over the ranks already, so any rank can explain them.
+    # Gradients are averaged over the ranks already, so rank 0's explanation and file stand for all of them.
     number, finding = next(((n, f) for n, f in enumerate(findings) if f), (0, explain_gradient(model)))
     raise RunError(
         f"Stopped at {place}: loss or gradient was not finite in too many steps in a row (max_nonfinite_steps). "
