@@ -23,7 +23,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.data.workers import explained_worker_errors
     from soft.errors import SettingError
     from soft.hardware.layout import check_validation_share
-    from soft.launch.hardware import choose_devices
+    from soft.launch.hardware import hardware_of_settings
     from soft.launch.trainer import create_trainer, lightning_options
     from soft.launch.trainer_settings import check_trainer_settings
     from soft.models.checkpoints import read_recipe
@@ -52,7 +52,7 @@ def evaluate(cfg: DictConfig) -> float:
     model = create_from_checkpoint(cfg.checkpoint, chosen, cfg.weights, attention_options=options)
     if cfg.optimise:
         model = optimise_for_inference(model)
-    hardware = choose_devices(choices.trainer, given["trainer"])
+    hardware = hardware_of_settings(choices.trainer, given["trainer"])
     recorder = AnswerRecorder()
     callbacks = [AttentionShare(), *([recorder] if cfg.details else [])]
     trainer = create_trainer(hardware, given, callbacks, **lightning_options(given["trainer"]))

@@ -11,7 +11,7 @@ def predict(cfg: DictConfig) -> None:
     from cli.checks import check_single
     from soft.data.preprocessing import PREPROCESSING
     from soft.errors import SettingError
-    from soft.hardware.devices import choose_device
+    from soft.hardware.devices import choose_single_device
     from soft.models.factory import create_from_checkpoint
     from soft.models.metadata import attach_metadata, metadata_of, published_metadata, read_metadata
     from soft.monitoring.console import print_notes, print_rows
@@ -24,7 +24,7 @@ def predict(cfg: DictConfig) -> None:
     check_single(cfg, "checkpoint")
     given = OmegaConf.to_container(cfg, resolve=True)
     check_whole("contact_sheet", given["contact_sheet"], low=0)
-    device = choose_device(given["accelerator"])
+    device = choose_single_device(given["accelerator"])
     model = create_from_checkpoint(cfg.checkpoint, given.get("model"), cfg.weights)
 
     # Images are prepared as the checkpoint says, except for typed settings

@@ -104,13 +104,13 @@ def compose(config_name: str, overrides: Sequence[str], whole: bool = False) -> 
 
 
 def _folder_of(cfg: DictConfig, resume: str) -> Path | None:
-    from soft.runs.folder import as_absolute, find_unfinished, holds, read_mark, run_folder, this_launch
+    from soft.runs.folder import as_absolute, find_unfinished, holds, launch_name, read_mark, run_folder
 
     if "resume" not in cfg or cfg.preflight:
         return None
     recipe = masked(OmegaConf.to_container(cfg, resolve=True))
     if resume == "null":
-        return find_unfinished(recipe, _folders(cfg.name), this_launch())
+        return find_unfinished(recipe, _folders(cfg.name), launch_name())
     if resume == "auto":
         return find_unfinished(recipe, _folders(cfg.name))
     folder = run_folder(as_absolute(cfg.resume))

@@ -16,7 +16,7 @@ from soft.hardware.layout import check_validation_share
 from soft.launch.fit import fit as run_fit
 from soft.launch.fit import restore
 from soft.launch.fit_arguments import FitArguments, FitPlan, order_from, plan_fit
-from soft.launch.hardware import choose_for_call
+from soft.launch.hardware import hardware_of_arguments
 from soft.launch.trainer import create_trainer
 from soft.launch.words_of_python import in_words_of_python
 from soft.monitoring.console import quiet_libraries
@@ -210,7 +210,7 @@ def evaluate(
     quiet_libraries()
     check_inputs(model, data)
     num_classes_of(model)
-    hardware = choose_for_call(None, accelerator, devices, precision)
+    hardware = hardware_of_arguments(None, accelerator, devices, precision)
     indices = None
     if isinstance(data, ClassificationDataModule):
         data.prepare_data("validate")

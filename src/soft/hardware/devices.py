@@ -33,7 +33,7 @@ def choose_accelerator(accelerator: str, setting: str = "trainer.accelerator") -
     return accelerator
 
 
-def choose_device(accelerator: str, setting: str = "accelerator") -> torch.device:
+def choose_single_device(accelerator: str, setting: str = "accelerator") -> torch.device:
     """Return the device of a command that uses a single one.
 
     Raises:

@@ -16,7 +16,7 @@ CAREFUL_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Finding:
+class LaunchIssue:
     """Something that a user should know before a launch.
 
     Attributes:
@@ -29,12 +29,12 @@ class Finding:
     text: str
 
 
-def check_nodes(nodes: int, per_node: int, env: Mapping[str, str] = os.environ) -> list[Finding]:
+def check_nodes(nodes: int, per_node: int, env: Mapping[str, str] = os.environ) -> list[LaunchIssue]:
     """Return findings where SLURM or torchrun announce other processes than a recipe asks for; none without them."""
     findings = []
     if "TORCHELASTIC_RUN_ID" in env and int(env["WORLD_SIZE"]) != nodes * per_node:
         findings.append(
-            Finding(
+            LaunchIssue(
                 "missing",
                 f"torchrun started {env['WORLD_SIZE']} processes (WORLD_SIZE), and trainer.num_nodes={nodes} x "
                 f"trainer.devices={per_node} is {nodes * per_node}; make them equal.",
@@ -44,7 +44,7 @@ def check_nodes(nodes: int, per_node: int, env: Mapping[str, str] = os.environ) 
     if given is not None and int(given) != nodes:
         lacking = int(given) < nodes
         findings.append(
-            Finding(
+            LaunchIssue(
                 "missing" if lacking else "warning",
                 f"This SLURM job has {given} node{'s' if given != '1' else ''} (SLURM_JOB_NUM_NODES), and "
                 f"trainer.num_nodes={nodes}: "
@@ -54,7 +54,7 @@ def check_nodes(nodes: int, per_node: int, env: Mapping[str, str] = os.environ) 
     return findings
 
 
-def check_memory(memory: MemoryEstimate, available: int | None) -> list[Finding]:
+def check_memory(memory: MemoryEstimate, available: int | None) -> list[LaunchIssue]:
     """Return a finding if the estimate comes near the `available` bytes of one device; none if those are unknown."""
     if available is None or memory.peak <= CAREFUL_SHARE * available:
         return []
@@ -65,14 +65,14 @@ def check_memory(memory: MemoryEstimate, available: int | None) -> list[Finding]
         else "Lower data.val_batch_size"
     )
     return [
-        Finding(
+        LaunchIssue(
             "error" if memory.peak > available else "warning",
             f"{part} is expected to need {gib(memory.peak)} of the device's {gib(available)}. {change}.",
         )
     ]
 
 
-def check_disk(folder: Path, needed: int) -> tuple[int, list[Finding]]:
+def check_disk(folder: Path, needed: int) -> tuple[int, list[LaunchIssue]]:
     """Return the bytes free where `folder` is or would be made, with a warning if checkpoints need more.
 
     Args:
@@ -84,7 +84,7 @@ def check_disk(folder: Path, needed: int) -> tuple[int, list[Finding]]:
     if free >= needed:
         return free, []
     return free, [
-        Finding(
+        LaunchIssue(
             "warning",
             f"The checkpoints need up to {gib(needed)}, and {there} has {gib(free)} free. Make "
             "room, or choose another folder with hydra.run.dir.",

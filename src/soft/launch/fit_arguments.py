@@ -13,7 +13,7 @@ from torch import nn
 from soft.data.augmentation import Augmentation
 from soft.errors import SettingError
 from soft.hardware.layout import check_validation_share
-from soft.launch.hardware import Hardware, choose_for_call
+from soft.launch.hardware import Hardware, hardware_of_arguments
 from soft.launch.trainer import create_trainer
 from soft.launch.trainer_settings import check_trainer_settings
 from soft.models.factory import describe_model
@@ -51,7 +51,7 @@ class FitArguments:
 
     Attributes:
         model, data, folder, augment, optimizer, schedule, monitor, settings: as in `soft.fit`; the data is set up.
-        devices: arguments of `choose_for_call` after `global_batch`.
+        devices: arguments of `hardware_of_arguments` after `global_batch`.
         trainer: further arguments of Lightning's Trainer, and `max_steps`.
         module: further arguments of `ImageClassifier`.
     """
@@ -104,7 +104,7 @@ def plan_fit(call: FitArguments) -> FitPlan:
     check_trainer_settings(recipe["trainer"])
     check_whole("epochs", epochs, low=1)
     check_monitored(call.monitor, bool(module["ema_decay"]), module.get("validate_raw", True))
-    hardware = choose_for_call(data.batch_size, **devices)
+    hardware = hardware_of_arguments(data.batch_size, **devices)
     check_validation_share(data.val_size, hardware.layout.devices)
     length = training_length(data.train_size, hardware.layout, recipe["trainer"], epochs)
     arguments = {

@@ -78,7 +78,7 @@ def choose_hardware(
     return Hardware(accelerator, count, nodes, layout, indices)
 
 
-def choose_devices(
+def hardware_of_settings(
     name: str, settings: Mapping[str, object], global_batch: int | None = None, lacking: list[str] | None = None
 ) -> Hardware:
     """Return the hardware that the settings of the group `trainer` ask for, see `choose_hardware`.
@@ -101,7 +101,7 @@ def choose_devices(
     return hardware
 
 
-def choose_for_call(
+def hardware_of_arguments(
     global_batch: int | None,
     accelerator: str,
     devices: int | str | list[int],

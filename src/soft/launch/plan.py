@@ -17,8 +17,8 @@ from soft.data.datasets import DOWNLOADS
 from soft.data.loading import limit_note
 from soft.errors import SettingError
 from soft.hardware.layout import BatchLayout, RankPlan, check_validation_share, plan_ranks
-from soft.hardware.requirements import Finding, check_nodes
-from soft.launch.hardware import Hardware, choose_devices
+from soft.hardware.requirements import LaunchIssue, check_nodes
+from soft.launch.hardware import Hardware, hardware_of_settings
 from soft.launch.resources import Resources, check_wandb, find_resources
 from soft.launch.trainer_settings import check_callbacks, check_trainer_settings
 from soft.models.flops import count_macs
@@ -52,7 +52,7 @@ class Plan:
     steps: int | None
     resources: Resources
     folder: Path
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[LaunchIssue] = field(default_factory=list)
 
     @property
     def layout(self) -> BatchLayout:
@@ -124,14 +124,14 @@ def plan_run(
     Raises:
         SettingError: a setting does not fit, or, without `rehearse`, this machine lacks something.
     """
-    findings: list[Finding] = []
+    findings: list[LaunchIssue] = []
     settings = recipe["trainer"]
     check_trainer_settings(settings)
     check_callbacks(recipe)
     lacking: list[str] | None = [] if rehearse else None
-    hardware = choose_devices(trainer_name, settings, recipe["data"]["batch_size"], lacking)
+    hardware = hardware_of_settings(trainer_name, settings, recipe["data"]["batch_size"], lacking)
     _check_kernels(recipe, hardware.accelerator, lacking)
-    findings += [Finding("missing", text) for text in lacking or []]
+    findings += [LaunchIssue("missing", text) for text in lacking or []]
     findings += check_nodes(hardware.nodes, hardware.per_node)
     wandb = check_wandb(recipe["logger"].get("wandb"), findings)
     if not rehearse:
@@ -210,14 +210,14 @@ def _check_kernels(recipe: Mapping[str, object], accelerator: str, lacking: list
         lacking.append(error.as_settings({"attention": "model.attention"}))
 
 
-def _refuse_missing(findings: list[Finding]) -> None:
+def _refuse_missing(findings: list[LaunchIssue]) -> None:
     for finding in findings:
         if finding.kind == "missing":
             raise SettingError(finding.text)
 
 
 def _read_data(
-    datamodule: LightningDataModule, settings: Mapping[str, object], findings: list[Finding], rehearse: bool
+    datamodule: LightningDataModule, settings: Mapping[str, object], findings: list[LaunchIssue], rehearse: bool
 ) -> tuple[int, int | None, int | None]:
     """Return (classes, training images, validation images).
 
@@ -237,10 +237,10 @@ def _read_data(
         here = isinstance(root, Path) and root.is_dir() and any(root.iterdir())
         if datamodule.dataset in DOWNLOADS:
             findings.append(
-                Finding("missing", f"{datamodule.dataset} is not below data.root={root} yet; a launch fetches it.")
+                LaunchIssue("missing", f"{datamodule.dataset} is not below data.root={root} yet; a launch fetches it.")
             )
         else:
-            findings.append(Finding("error" if here else "missing", error.as_settings()))
+            findings.append(LaunchIssue("error" if here else "missing", error.as_settings()))
         expected = settings.get("expected") or {}
         classes = settings["num_classes"] or expected.get("classes")
         if classes is None:

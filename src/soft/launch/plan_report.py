@@ -11,7 +11,7 @@ from rich.text import Text
 from soft.hardware.layout import RankPlan
 from soft.hardware.memory import gib
 from soft.hardware.memory_estimate import MemoryEstimate
-from soft.hardware.requirements import Finding
+from soft.hardware.requirements import LaunchIssue
 from soft.launch.plan import Plan
 from soft.launch.resources import Resources
 from soft.monitoring.console import print_rows
@@ -150,7 +150,7 @@ def _images(rank: RankPlan) -> str:
     return shown + (" ..." if len(rank.images) > _PASSES_SHOWN else "")
 
 
-def _findings(findings: list[Finding], mask: Callable[[str], str]) -> Iterator[Text]:
+def _findings(findings: list[LaunchIssue], mask: Callable[[str], str]) -> Iterator[Text]:
     for kind, (heading, style) in _HEADINGS.items():
         if texts := [mask(finding.text) for finding in findings if finding.kind == kind]:
             yield Text(heading, style=style)

@@ -15,7 +15,7 @@ from soft.attention.kernels.availability import MIN_CAPABILITY, has_triton, why_
 from soft.errors import SettingError
 from soft.hardware.memory import device_memory
 from soft.hardware.memory_estimate import MemoryEstimate, estimate_memory
-from soft.hardware.requirements import Finding, check_disk, check_memory, is_reachable
+from soft.hardware.requirements import LaunchIssue, check_disk, check_memory, is_reachable
 from soft.launch.hardware import Hardware
 from soft.monitoring.wandb_logger import resolve_wandb_mode, wandb_server
 from soft.training.inputs import input_shape
@@ -43,7 +43,7 @@ def find_resources(
     module: LightningModule,
     folder: Path,
     wandb: str,
-    findings: list[Finding],
+    findings: list[LaunchIssue],
     rehearse: bool,
 ) -> Resources:
     """Return what the run needs and has; add to `findings` what does not suffice."""
@@ -68,7 +68,7 @@ def _estimate_memory(
     datamodule: LightningDataModule,
     module: LightningModule,
     available: int | None,
-    findings: list[Finding],
+    findings: list[LaunchIssue],
 ) -> MemoryEstimate | None:
     try:
         with isolate_rng():
@@ -84,7 +84,7 @@ def _estimate_memory(
             )
     except Exception as error:  # without a shape function an operation can raise anything here, and still train
         text = f"The memory of a step is not known: {type(error).__name__}: {error}"
-        findings.append(Finding("warning", text.split("\n")[0]))
+        findings.append(LaunchIssue("warning", text.split("\n")[0]))
         return None
     findings += check_memory(memory, available)
     return memory
@@ -110,14 +110,14 @@ def _bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
-def check_wandb(settings: Mapping[str, object] | None, findings: list[Finding]) -> str:
+def check_wandb(settings: Mapping[str, object] | None, findings: list[LaunchIssue]) -> str:
     """Return what happens to W&B's logs; add a missing key or a server that does not answer to `findings`."""
     if settings is None:
         return "off"
     try:
         mode = resolve_wandb_mode(settings["mode"])
     except SettingError as error:
-        findings.append(Finding("missing", str(error)))
+        findings.append(LaunchIssue("missing", str(error)))
         return "online, without a key"
     if mode != "online" or rank_zero_only.rank:
         return mode
@@ -125,7 +125,7 @@ def check_wandb(settings: Mapping[str, object] | None, findings: list[Finding]) 
     if is_reachable(server):
         return f"online, {server} answers"
     findings.append(
-        Finding(
+        LaunchIssue(
             "warning",
             f"W&B at {server} does not answer. logger.wandb.mode=offline keeps the run in its folder, from where "
             "`wandb sync` uploads it.",

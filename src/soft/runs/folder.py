@@ -40,7 +40,7 @@ def mark_run(folder: Path, recipe: Mapping[str, object]) -> None:
     """
     mark = read_mark(folder)
     run_id = mark["id"] if mark and holds(mark, recipe) else secrets.token_hex(4)
-    mark = {"id": run_id, "format": FORMAT, "recipe": recipe, "launch": this_launch()}
+    mark = {"id": run_id, "format": FORMAT, "recipe": recipe, "launch": launch_name()}
     replace_text(folder / MARK, json.dumps(mark, indent=2) + "\n")
 
 
@@ -55,7 +55,7 @@ def holds(mark: Mapping[str, object], recipe: Mapping[str, object], varied: Iter
     return same_run(identity(recipe, varied), identity(mark["recipe"], varied), older=is_older(mark))
 
 
-def this_launch() -> str | None:
+def launch_name() -> str | None:
     """Return the name that SLURM or torchrun gives this run, also after a restart by them; None without either."""
     if job := slurm_job():
         return f"SLURM job {job}"

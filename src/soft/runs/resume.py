@@ -17,10 +17,10 @@ from soft.runs.folder import (
     claim,
     from_here,
     is_older,
+    launch_name,
     mark_run,
     read_mark,
     run_folder,
-    this_launch,
 )
 from soft.runs.identity import LAYOUT, MACHINE, differences
 from soft.runs.last_checkpoint import LAST, has_checkpoint, make_last, newest_checkpoint, position_of
@@ -104,7 +104,7 @@ def open_run(resume: str | None, folder: Path, recipe: Mapping[str, object]) -> 
         if not own:
             return _go_on_elsewhere(source, folder, recipe)
         return Start("There is nothing of this configuration to go on with: a new run begins." if resume else "")
-    again = resume is None and mark["launch"] is not None and mark["launch"] == this_launch()
+    again = resume is None and mark["launch"] is not None and mark["launch"] == launch_name()
     if not own or not (resume or again):
         raise SettingError(
             f"{from_here(folder)} holds a run already: go on with it by {as_typed('resume', folder)}, or choose "
