@@ -211,7 +211,9 @@ def _misfit(
             " The windows of landmarks follow from num_landmarks and img_size; build the model with the weights' own."
         )
     for part, (option, axis) in _OPTIONS.items():
-        if len(keys) == len(shapes) and all(key.endswith(part) for key in keys):
+        if len(keys) == len(shapes) and all(
+            key.endswith(part) and theirs[axis] != own[axis] for key, (theirs, own) in shapes.items()
+        ):
             hint = f" Build the model with {option}={shapes[keys[0]][0][axis]}, as the weights were trained."
     return f"The weights do not fit the model; keys: {message}.{hint}"
 

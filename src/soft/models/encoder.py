@@ -13,8 +13,10 @@ from soft.attention import attention_options
 from soft.attention.landmarks import AUTO
 from soft.errors import SettingError
 from soft.models.blocks import create_classifier
+from soft.models.checkpoints import check_pretrained
 from soft.models.embeddings import EMBEDDINGS, sincos_positions
 from soft.models.encoder_stage import EncoderStage
+from soft.models.interface import TimmInterface
 from soft.models.readout import check_pool, pool_tokens
 from soft.settings import check_choice, check_number, check_pixels, check_rate, check_whole
 
@@ -22,7 +24,7 @@ POSITIONS = ("learned", "sincos2d", "none")
 LAYOUTS = ("grid", "sequence")
 
 
-class SoftEncoder(nn.Module):
+class SoftEncoder(TimmInterface, nn.Module):
     """Classifier of sequences, grids and images: embedding, LayerNorm, blocks, readout.
 
     Args:
@@ -146,37 +148,13 @@ class SoftEncoder(nn.Module):
         blocks = r"^stages\.(\d+)" if coarse else r"^stages\.\d+\.blocks\.(\d+)"
         return {"stem": r"^embedding|^pos_embed|^cls_token|^norm", "blocks": blocks}
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Let the backward pass recompute each block's activations, instead of keeping them in memory."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier: a Linear, or an Identity if there are no classes."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a freshly initialised classifier in place, and another pooling if given.
-
-        Args:
-            num_classes: its width; 0 for none.
-            global_pool: as for the model; None to keep it.
-
-        Raises:
-            SettingError: the class token would have to come or go.
-        """
-        if global_pool is not None and global_pool != self.global_pool:
-            check_pool(global_pool, self.layout, self.embedding_kind)
-            if "token" in (global_pool, self.global_pool):
-                raise SettingError(
-                    f"The class token is part of the sequence; build the model with global_pool={global_pool}."
-                )
-            self.global_pool = global_pool
-        self.num_classes = num_classes
-        getattr(self, "pretrained_cfg", {}).pop("label_names", None)  # they named the old classifier's outputs
-        like = next(self.parameters())
-        self.head = create_classifier(self.num_features, num_classes).to(like.device, like.dtype)
-        self.head.train(self.training)
+    def check_new_pool(self, global_pool: str) -> None:
+        """Refuse a pooling that does not fit the model, or for which the class token would have to come or go."""
+        check_pool(global_pool, self.layout, self.embedding_kind)
+        if global_pool != self.global_pool and "token" in (global_pool, self.global_pool):
+            raise SettingError(
+                f"The class token is part of the sequence; build the model with global_pool={global_pool}."
+            )
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last block's tokens (B, prefix + H·W, C).
@@ -236,6 +214,9 @@ def soft_encoder(pretrained: bool = False, **kwargs: object) -> SoftEncoder:
     Where the attention has landmarks there are 16, and SOFT's start with a gain of 2/√d, see
     `soft.attention.landmarks.alive_gain`.
     """
-    options = attention_options(kwargs.get("attention", "soft"))
-    own = {name: value for name, value in (("num_landmarks", 16), ("landmark_gain", AUTO)) if name in options}
-    return build_model_with_cfg(SoftEncoder, "soft_encoder", pretrained, **{**own, **kwargs})
+    known = attention_options(kwargs.get("attention", "soft"))
+    own = {name: value for name, value in (("num_landmarks", 16), ("landmark_gain", AUTO)) if name in known}
+    options = {**own, **kwargs}
+    return build_model_with_cfg(
+        SoftEncoder, "soft_encoder", pretrained, pretrained_filter_fn=check_pretrained, **options
+    )
