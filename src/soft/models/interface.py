@@ -37,6 +37,8 @@ class TimmInterface:
         if global_pool is not None:
             self.check_new_pool(global_pool)
             self.global_pool = global_pool
+            if hasattr(self, "_model_args"):  # timm's record of how to build the model, which checkpoints hold
+                self._model_args = {**self._model_args, "global_pool": global_pool}
         self.num_classes = num_classes
         getattr(self, "pretrained_cfg", {}).pop("label_names", None)  # they named the old classifier's outputs
         like = next(self.parameters())
