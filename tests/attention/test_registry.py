@@ -171,6 +171,18 @@ def test_compiles_without_a_graph_break(name):
         torch.testing.assert_close(compiled(x, (8, 6)), attention(x, (8, 6)))
 
 
+@EVERY
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization")
+def test_linear_maps_may_be_quantised(name):
+    """PyTorch's quantised linear maps have no parameters, and a method of the name `weight`."""
+    attention, x, grid = small(name).eval(), torch.randn(2, 48, 32), (8, 6)
+    quantised = torch.ao.quantization.quantize_dynamic(attention, {nn.Linear}, dtype=torch.qint8)
+    plain, found = ([m(x, grid), *m.branches(x, grid), m.attention_map(x, grid, [3])] for m in (attention, quantised))
+    assert not isinstance(quantised.proj, nn.Linear)
+    for one, other in zip(plain, found, strict=True):
+        assert (one - other).norm() <= 0.05 * one.norm()
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(SettingError, match=r"attention='sotf' is not known; it is one of soft, soft_norm, softmax"):
         create_attention("sotf", 32, 2, (8, 8), 3)

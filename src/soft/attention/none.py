@@ -9,7 +9,7 @@ from soft.attention.fast.depthwise import fast_convolve
 from soft.attention.fast.eager import is_eager
 from soft.attention.heads import check_heads, merge_heads, split_heads
 from soft.attention.local import convolve, head_filters
-from soft.attention.precision import at_least_float32, without_autocast
+from soft.attention.precision import at_least_float32, parameter_type, without_autocast
 
 
 class NoAttention(nn.Module):
@@ -41,7 +41,8 @@ class NoAttention(nn.Module):
         if torch.jit.is_scripting():  # TorchScript knows neither autocast's context nor our autograd functions
             x = convolve(at_least_float32(v), self.local.weight, grid)
             return self.proj(merge_heads(x).to(self.proj.weight.dtype))
-        return self.proj(merge_heads(self.attend(v, grid)).to(self.proj.weight.dtype))
+        x = merge_heads(self.attend(v, grid))
+        return self.proj(x.to(parameter_type(self.proj, x.dtype)))
 
     def attend(self, v: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the convolution of V in float32 or better, as in SOFT attention: (B, h, N, d) -> (B, h, N, d)."""
@@ -59,6 +60,7 @@ class NoAttention(nn.Module):
     def branches(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the global term, which is zero, and the local one, DWConv(V): (B, h, N, d) each."""
         with without_autocast(x.device.type):
-            v = at_least_float32(split_heads(self.v(x.to(self.v.weight.dtype)), self.num_heads))
+            v = self.v(x.to(parameter_type(self.v, x.dtype)))
+            v = at_least_float32(split_heads(v, self.num_heads))
             local = convolve(v, self.local.weight, grid)
         return torch.zeros_like(local), local

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from soft.attention.local import leave_out
 from soft.attention.multihead import MultiHeadAttention
-from soft.attention.precision import without_autocast
+from soft.attention.precision import parameter_type, without_autocast
 from soft.attention.softmax import softmax_rows
 from soft.errors import SettingError
 from soft.settings import check_choice, check_whole
@@ -79,7 +79,7 @@ class NystromAttention(MultiHeadAttention):
         Their sum is what the output map gets.
         """
         with without_autocast(x.device.type):
-            q, k, v = self._split(x.to(self.qkv.weight.dtype))
+            q, k, v = self._split(x.to(parameter_type(self.qkv, x.dtype)))
             return self.mix(q, k, v), self.convolve(v)
 
     def rows(self, q: Tensor, k: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
