@@ -80,9 +80,10 @@ def _read_timm_config(folder: Path) -> Metadata:
     config = json.loads((folder / "config.json").read_text())
     arguments, facts = config.get("model_args", {}), config["pretrained_cfg"]
     own = {key: value for key, value in arguments.items() if key not in ("num_classes", "img_size")}
+    size = arguments.get("img_size") or facts["input_size"][1:]  # the latter may be the default of the model's name
     names = config.get("label_names") or facts.get("label_names")
     model = {"name": config["architecture"], **own}
-    return metadata_of({**facts, "model": model, "img_size": facts["input_size"][1:], "class_names": names})
+    return metadata_of({**facts, "model": model, "img_size": size, "class_names": names})
 
 
 def published_metadata(model: nn.Module) -> Metadata | None:
