@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from soft.attention import create_attention
 from soft.attention.landmarks import LandmarkSampler
 from soft.errors import SettingError
-from soft.models.blocks import ClassTokenStage, SoftStage, create_classifier
+from soft.models.blocks import ClassTokenStage, SoftStage, create_classifier, init_maps
 from soft.models.features import FeatureMaps
 from soft.models.interface import TimmInterface
 from soft.settings import check_rate
@@ -123,14 +123,11 @@ class SoftTransformer(FeatureMaps, TimmInterface, nn.Module):
     def init_weights(self) -> None:
         """Draw linear maps and embeddings from a truncated normal (std 0.02) and set biases to 0.
 
-        Convolutions keep PyTorch's default.
+        Convolutions keep PyTorch's default, and `init_maps` lets an attention have a start of its own.
         """
         if self.norm.weight.is_meta:
             return  # tensors on meta have no values to draw, and each operation on them takes a while
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        init_maps(self, (nn.Linear,))
         for stage in self.stages:
             trunc_normal_(stage.pos_embed, std=0.02)
         trunc_normal_(self.stages[-1].cls_token, std=0.02)

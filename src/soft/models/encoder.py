@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from soft.attention import attention_options
 from soft.attention.landmarks import AUTO
 from soft.errors import SettingError
-from soft.models.blocks import create_classifier
+from soft.models.blocks import create_classifier, init_maps
 from soft.models.checkpoints import check_pretrained
 from soft.models.embeddings import EMBEDDINGS, sincos_positions
 from soft.models.encoder_stage import EncoderStage
@@ -127,13 +127,9 @@ class SoftEncoder(TimmInterface, nn.Module):
     def init_weights(self) -> None:
         """Draw linear maps and embeddings from a truncated normal (std 0.02) and set biases to 0.
 
-        Convolutions keep PyTorch's default.
+        Convolutions keep PyTorch's default, and `init_maps` lets an attention have a start of its own.
         """
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                trunc_normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        init_maps(self, (nn.Linear, nn.Embedding))
         if isinstance(self.pos_embed, nn.Parameter):
             trunc_normal_(self.pos_embed, std=0.02)
         if self.cls_token is not None:
