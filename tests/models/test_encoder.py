@@ -213,6 +213,11 @@ def test_it_runs_with_quantised_linear_maps():
     assert (quantised(tokens(model)) - model(tokens(model))).norm() <= 0.1 * model(tokens(model)).norm()
 
 
+def test_there_are_no_feature_maps():
+    with pytest.raises(SettingError, match=r"for the pyramids, such as soft_pico; .* forward_features gives"):
+        encoder(features_only=True)
+
+
 def test_timms_interface():
     model = encoder(num_classes=7)
     assert model.get_classifier() is model.head

@@ -209,7 +209,15 @@ def soft_encoder(pretrained: bool = False, **kwargs: object) -> SoftEncoder:
 
     Where the attention has landmarks there are 16, and SOFT's start with a gain of 2/√d, see
     `soft.attention.landmarks.alive_gain`.
+
+    Raises:
+        SettingError: `features_only`, because there is one stage, and its tokens are what `forward_features` returns.
     """
+    if kwargs.get("features_only"):
+        raise SettingError(
+            "features_only=True is for the pyramids, such as soft_pico; soft_encoder has no feature maps, and its "
+            "forward_features gives the last block's tokens."
+        )
     known = attention_options(kwargs.get("attention", "soft"))
     own = {name: value for name, value in (("num_landmarks", 16), ("landmark_gain", AUTO)) if name in known}
     options = {**own, **kwargs}
