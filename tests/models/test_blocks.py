@@ -1,7 +1,10 @@
+import pytest
+import timm
 import torch
 import torch.nn.functional as F
 
-from soft.attention import create_attention
+from soft.attention import ATTENTIONS, create_attention
+from soft.attention.softmax import SoftmaxAttention
 from soft.models.blocks import SoftBlock, resize_position_embedding
 from soft.models.mlp import LeanMlp
 
@@ -38,3 +41,26 @@ def test_block_is_post_norm_and_drops_elements():
     # Y is 0 or 2 by element, and Z is Y plus 0 or 2·Y: a whole dropped path would give one value per image.
     assert set(dropped.unique().tolist()) == {0.0, 2.0, 6.0}
     assert len(dropped[0, 0].unique()) > 1
+
+
+class Gated(SoftmaxAttention):
+    """An attention of one's own, with a linear map without a bias and one with a start of its own."""
+
+    def __init__(self, dim, num_heads, grid, conv_size):
+        super().__init__(dim, num_heads, grid, conv_size)
+        self.mix, self.gate = torch.nn.Linear(dim, dim, bias=False), torch.nn.Linear(dim, 1)
+
+    def init_weights(self):
+        torch.nn.init.constant_(self.gate.weight, 3)
+        torch.nn.init.constant_(self.gate.bias, -4)
+
+
+@pytest.mark.parametrize("name", ["soft_pico", "soft_encoder"])
+def test_an_attention_of_ones_own_has_the_last_word_on_its_start(name, monkeypatch):
+    monkeypatch.setitem(ATTENTIONS, "gated", Gated)
+    attn = timm.create_model(name, attention="gated").stages[0].blocks[0].attn
+    assert attn.mix.weight.abs().max() < 0.2
+    assert attn.mix.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert (attn.gate.weight == 3).all()
+    assert attn.gate.bias.item() == -4
+    assert not attn.proj.bias.any()

@@ -206,6 +206,18 @@ def test_checkpointing_changes_nothing():
         torch.testing.assert_close(one.grad, other.grad)
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization")
+def test_it_runs_with_quantised_linear_maps():
+    model = encoder(embedding="linear", num_classes=5).eval()
+    quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    assert (quantised(tokens(model)) - model(tokens(model))).norm() <= 0.1 * model(tokens(model)).norm()
+
+
+def test_there_are_no_feature_maps():
+    with pytest.raises(SettingError, match=r"for the pyramids, such as soft_pico; .* forward_features gives"):
+        encoder(features_only=True)
+
+
 def test_timms_interface():
     model = encoder(num_classes=7)
     assert model.get_classifier() is model.head

@@ -48,6 +48,15 @@ def test_a_description_builds_the_model_again(options):
     again.load_state_dict(model.state_dict())
 
 
+@pytest.mark.parametrize(("name", "pool"), [("soft_pico", "avg"), ("soft_encoder", "ask")])
+def test_a_description_has_the_pooling_of_a_new_classifier(name, pool):
+    model = timm.create_model(name, num_classes=7)
+    model.reset_classifier(3)
+    assert "global_pool" not in describe_model(model)
+    model.reset_classifier(3, pool)
+    assert create_from_config(describe_model(model), 3).global_pool == pool
+
+
 def test_a_model_of_ones_own_has_no_description():
     assert describe_model(torch.nn.Linear(1, 1)) is None
 

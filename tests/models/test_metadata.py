@@ -6,7 +6,10 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from timm.layers import to_2tuple
+from timm.models._hub import save_for_hf
 
+import soft
 from soft.data.batches import normalise
 from soft.data.transforms import EvalTransform
 from soft.errors import SettingError
@@ -152,6 +155,16 @@ def test_a_folder_that_timm_wrote_says_the_same(tmp_path):
     (tmp_path / "timm" / "config.json").write_text("{")
     with pytest.raises(SettingError, match="holds metadata that cannot be read"):
         read_metadata(tmp_path / "timm")
+
+
+@pytest.mark.parametrize(("size", "safetensors"), [(64, True), ((64, 48), False)])
+def test_a_folder_that_timm_wrote_by_itself_gives_the_model_its_size(size, safetensors, tmp_path):
+    model, folder = timm.create_model("soft_pico", num_classes=3, img_size=size).eval(), tmp_path / "timm"
+    save_for_hf(model, folder, safe_serialization=safetensors)
+    again = soft.load_model(folder)
+    assert [stage.grid for stage in again.stages] == [stage.grid for stage in model.stages]
+    x = torch.randn(1, 3, *to_2tuple(size))
+    assert torch.equal(again(x), model(x))
 
 
 def test_another_classifier_has_no_class_names(tmp_path):

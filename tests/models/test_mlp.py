@@ -2,6 +2,7 @@ import pytest
 import torch
 from timm.layers import Mlp
 from torch import nn
+from torch.nn.utils import prune
 
 from soft.models.mlp import LeanMlp
 
@@ -76,3 +77,49 @@ def test_an_empty_batch_passes():
     out = LeanMlp(6, 24, "tanh")(x)
     out.sum().backward()
     assert out.shape == x.grad.shape == (0, 5, 6)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Adapter(nn.Module):
+    """A low-rank update beside a frozen map, with the attributes that such packages keep."""
+
+    def __init__(self, base: nn.Linear):
+        super().__init__()
+        self.base, self.update = base, nn.Linear(base.in_features, base.out_features, bias=False)
+        self.weight, self.bias = base.weight, base.bias
+
+    def forward(self, x):
+        return self.base(x) + self.update(x)
+
+
+def patched(base: nn.Module) -> nn.Module:
+    base.forward = lambda x: nn.functional.linear(x, 3 * base.weight, base.bias)
+    return base
+
+
+REPLACED = {
+    "adapter": Adapter,
+    "subclass": lambda base: Doubled(base.in_features, base.out_features),
+    "parametrization": nn.utils.parametrizations.weight_norm,
+    "pruned": lambda base: prune.l1_unstructured(base, "weight", 0.5),
+    "another forward": patched,
+    "no bias": lambda base: nn.Linear(base.in_features, base.out_features, bias=False),
+}
+
+
+@pytest.mark.parametrize("replaced", REPLACED)
+@pytest.mark.parametrize("name", ["fc1", "fc2"])
+def test_other_linear_maps_are_called(name, replaced):
+    mlp, x = LeanMlp(6, 24, "tanh"), torch.randn(2, 5, 6)
+    setattr(mlp, name, REPLACED[replaced](getattr(mlp, name)))
+    torch.testing.assert_close(mlp(x), mlp.fc2(mlp.act(mlp.fc1(x))))
+
+
+def test_another_activation_is_called():
+    mlp, x = LeanMlp(6, 24, "tanh"), torch.randn(2, 5, 6)
+    mlp.act = nn.ReLU()
+    assert torch.equal(mlp(x), mlp.fc2(mlp.fc1(x).relu()))

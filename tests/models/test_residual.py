@@ -73,3 +73,16 @@ def test_autocast_keeps_its_types(dtype):
     assert out.dtype == expected
     out.float().sum().backward()
     assert (x.grad.dtype, y.grad.dtype) == (torch.float32, dtype)
+
+
+class NoDrop(nn.Dropout):
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_other_modules_are_called(bias):
+    norm, x, y = nn.LayerNorm(8, bias=bias).double(), tokens(8), tokens(8)
+    assert torch.equal(add_and_normalise(norm, NoDrop(0.5), x, y), norm(x + y))
+    add_and_normalise(norm, nn.Dropout(0.5), x, y).sum().backward()
+    assert x.grad is not None

@@ -7,6 +7,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
+import soft
 from soft.errors import SettingError
 from soft.models.checkpoints import load_weights
 from soft.models.resizing import find_grids, find_num_landmarks, resize_to_model
@@ -175,3 +176,38 @@ def test_timm_resizes_a_file_too(tmp_path, caplog):
     assert [message.split(":")[0] for message in caplog.messages] == ["The weights were resized to fit the model"] * 2
     for one, other in zip(direct.parameters(), pretrained.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def encoder(**options: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("soft_encoder", **{"num_classes": 4, **options}).eval()
+
+
+@pytest.mark.parametrize("attention", ["soft", "linformer"])
+@pytest.mark.parametrize(
+    ("layout", "sizes"),
+    [("grid", [(8, 8), (10, 10)]), ("grid", [(8, 8), (6, 12)]), ("sequence", [(1, 63), (1, 127)])],
+    ids=str,
+)
+def test_the_flat_encoder_is_resized(layout, sizes, attention, tmp_path, caplog):
+    options = {"layout": layout, "attention": attention, "global_pool": "token" if layout == "sequence" else "avg"}
+    model, path = encoder(img_size=sizes[0], **options), str(tmp_path / "w.pth")
+    torch.save(model.state_dict(), path)
+    larger = encoder(img_size=sizes[1], checkpoint_path=path, **options)
+    assert "position embeddings from {}x{} to {}x{} tokens".format(*sizes[0], *sizes[1]) in caplog.text
+    assert ("landmark windows" in caplog.text) == (attention == "soft")
+    prefix = model.num_prefix_tokens
+    old = model.pos_embed[:, prefix:].mT.unflatten(-1, sizes[0])
+    expected = F.interpolate(old, sizes[1], mode="bilinear", align_corners=False).flatten(2).mT
+    torch.testing.assert_close(larger.pos_embed, torch.cat([model.pos_embed[:, :prefix], expected], 1))
+    assert larger(torch.randint(2, 9, (2, 1, *sizes[1]))).shape == (2, 4)
+    assert torch.equal(soft.load_model(path, "soft_encoder", **options).pos_embed, model.pos_embed)
+
+
+@pytest.mark.parametrize("attention", ["soft", "linformer"])
+def test_an_encoder_with_fixed_positions_is_resized_from_the_size_that_is_recorded(attention):
+    model, larger = (encoder(img_size=size, attention=attention, pos_embed="sincos2d") for size in (8, 10))
+    with pytest.raises(SettingError, match="windows of landmarks follow" if attention == "soft" else "another shape"):
+        load_weights(larger, model.state_dict())
+    load_weights(larger, model.state_dict(), img_size=8)
+    assert larger(torch.randint(2, 9, (2, 1, 10, 10))).shape == (2, 4)

@@ -9,7 +9,7 @@ from timm.layers import to_2tuple
 from soft.data.classes import imagenet_wnids
 from soft.errors import SettingError
 from soft.export.timm_folder import export_timm
-from soft.models.factory import create_from_config
+from soft.models.factory import create_from_config, find_config, option_differences
 from soft.models.key_names import to_official_keys
 from soft.models.metadata import KEY, Metadata, attach_metadata
 from soft.training.warm_start import warm_start
@@ -26,7 +26,7 @@ def pico(classes: int = 4, **options) -> torch.nn.Module:
 def write(path, model, names=PETS, dataset="imagenet", **more):
     facts = Metadata({"name": "soft_pico"}, dataset, tuple(names) if names else None, (32, 32)).to_dict()
     weights = {f"model.{key}": value for key, value in model.state_dict().items()}
-    torch.save({"state_dict": weights, KEY: facts, **more}, path)
+    torch.save({"state_dict": weights, KEY: facts} | more, path)
     return path
 
 
@@ -154,3 +154,15 @@ def test_a_warm_start_from_an_unfinished_run_says_how_to_go_on_with_it(source, t
     assert warm_start(pico(), path, PETS).endswith(f"resume={tmp_path / 'run'} would go on with it instead.")
     (tmp_path / "run" / "result.json").touch()
     assert "resume" not in warm_start(pico(), path, PETS)
+
+
+@pytest.mark.parametrize(("recorded", "name"), [(None, "sum"), ("sum", None), (None, None)])
+def test_the_plain_sum_is_the_same_attention_by_either_name(recorded, name, tmp_path):
+    """A configuration has null, and timm's models record `sum`."""
+    config = {"name": "soft_pico", "attention": {"attention": "soft", "num_landmarks": 4, "global_scale": name}}
+    model = create_from_config(config, 4, 32)
+    theirs = {**config, "attention": {**config["attention"], "global_scale": recorded}}
+    path = write(tmp_path / "w.ckpt", model, **{KEY: Metadata(theirs, "imagenet", tuple(PETS), (32, 32)).to_dict()})
+    assert "another" not in warm_start(model, path, PETS, "folders")
+    assert option_differences(theirs, config["attention"]) == []
+    assert find_config(path)["attention"]["global_scale"] is None

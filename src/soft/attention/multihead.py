@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from soft.attention.heads import check_heads, merge_heads
-from soft.attention.precision import at_least_float32, without_autocast
+from soft.attention.precision import at_least_float32, parameter_type, without_autocast
 
 
 class MultiHeadAttention(nn.Module):
@@ -42,12 +42,11 @@ class MultiHeadAttention(nn.Module):
         """Return new tokens (B, N, C) of tokens (B, N, C) on their grid (H, W), N = H·W."""
         q, k, v = self._split(x)
         if torch.jit.is_scripting():  # TorchScript does not know autocast's context
-            out = self.attend(q, k, v, grid)
-        else:
-            with without_autocast(x.device.type):
-                out = self.attend(q, k, v, grid)
-        out = merge_heads(out)
-        return self.proj(out.to(self.proj.weight.dtype) if self.float32 else out)
+            out = merge_heads(self.attend(q, k, v, grid))
+            return self.proj(out.to(self.proj.weight.dtype) if self.float32 else out)
+        with without_autocast(x.device.type):
+            out = merge_heads(self.attend(q, k, v, grid))
+        return self.proj(out.to(parameter_type(self.proj, out.dtype)) if self.float32 else out)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the output of the heads: Q, K, V (B, h, N, d) -> (B, h, N, d); Q is not scaled."""
@@ -67,7 +66,7 @@ class MultiHeadAttention(nn.Module):
         Subclasses with a local convolution tell the two apart.
         """
         with without_autocast(x.device.type):
-            q, k, v = self._split(x.to(self.qkv.weight.dtype))
+            q, k, v = self._split(x.to(parameter_type(self.qkv, x.dtype)))
             out = at_least_float32(self.attend(q, k, v, grid))
             return out, torch.zeros_like(out)
 
@@ -78,7 +77,7 @@ class MultiHeadAttention(nn.Module):
         Row times V is the attention's output there, before the output map and without a local convolution of V.
         """
         with without_autocast(x.device.type):
-            q, k, _ = self._split(x.to(self.qkv.weight.dtype))
+            q, k, _ = self._split(x.to(parameter_type(self.qkv, x.dtype)))
             return self.rows(at_least_float32(q), at_least_float32(k), grid, queries)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from soft.attention.fast.depthwise import fast_convolve
-from soft.attention.fast.eager import is_eager
+from soft.attention.fast.eager import is_eager, is_plain
 from soft.attention.heads import check_heads, merge_heads, split_heads
-from soft.attention.local import convolve, head_filters
-from soft.attention.precision import at_least_float32, without_autocast
+from soft.attention.local import convolve, head_filters, local_term
+from soft.attention.precision import at_least_float32, parameter_type, without_autocast
 
 
 class NoAttention(nn.Module):
@@ -41,13 +41,16 @@ class NoAttention(nn.Module):
         if torch.jit.is_scripting():  # TorchScript knows neither autocast's context nor our autograd functions
             x = convolve(at_least_float32(v), self.local.weight, grid)
             return self.proj(merge_heads(x).to(self.proj.weight.dtype))
-        return self.proj(merge_heads(self.attend(v, grid)).to(self.proj.weight.dtype))
+        x = merge_heads(self.attend(v, grid))
+        return self.proj(x.to(parameter_type(self.proj, x.dtype)))
 
     def attend(self, v: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the convolution of V in float32 or better, as in SOFT attention: (B, h, N, d) -> (B, h, N, d)."""
         with without_autocast(v.device.type):
             v = at_least_float32(v)
-            return fast_convolve(v, self.local.weight, grid) if is_eager() else convolve(v, self.local.weight, grid)
+            if is_eager() and is_plain(self.local, nn.Conv2d):
+                return fast_convolve(v, self.local.weight, grid)
+            return local_term(v, self.local, grid)
 
     @torch.no_grad()
     def attention_map(self, x: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
@@ -59,6 +62,7 @@ class NoAttention(nn.Module):
     def branches(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the global term, which is zero, and the local one, DWConv(V): (B, h, N, d) each."""
         with without_autocast(x.device.type):
-            v = at_least_float32(split_heads(self.v(x.to(self.v.weight.dtype)), self.num_heads))
-            local = convolve(v, self.local.weight, grid)
+            v = self.v(x.to(parameter_type(self.v, x.dtype)))
+            v = at_least_float32(split_heads(v, self.num_heads))
+            local = local_term(v, self.local, grid)
         return torch.zeros_like(local), local

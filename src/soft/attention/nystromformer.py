@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from soft.attention.fast.eager import is_plain
 from soft.attention.local import leave_out
 from soft.attention.multihead import MultiHeadAttention
-from soft.attention.precision import without_autocast
+from soft.attention.precision import parameter_type, without_autocast
 from soft.attention.softmax import softmax_rows
 from soft.errors import SettingError
 from soft.settings import check_choice, check_whole
@@ -79,7 +80,7 @@ class NystromAttention(MultiHeadAttention):
         Their sum is what the output map gets.
         """
         with without_autocast(x.device.type):
-            q, k, v = self._split(x.to(self.qkv.weight.dtype))
+            q, k, v = self._split(x.to(parameter_type(self.qkv, x.dtype)))
             return self.mix(q, k, v), self.convolve(v)
 
     def rows(self, q: Tensor, k: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
@@ -90,6 +91,9 @@ class NystromAttention(MultiHeadAttention):
 
     def convolve(self, v: Tensor) -> Tensor:
         """Return the local term, each head's filter along the sequence: (B, h, N, d) -> (B, h, N, d)."""
+        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
+            if not is_plain(self.conv, nn.Conv2d):
+                return self.conv(v.to(parameter_type(self.conv, v.dtype))).to(v.dtype)
         b, h, n, d = v.shape
         # Tokens are a channels-last image one pixel wide. With an image for each head, as in the package, oneDNN
         # (torch 2.15, CPU, float32) is ten times slower, gives filter gradients that are 5 % off, and writes out of

@@ -4,12 +4,25 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Return `x`, in float32 if it is in half precision."""
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
+
+
+def parameter_type(module: nn.Module, otherwise: torch.dtype) -> torch.dtype:
+    """Return the type that a module takes without autocast: that of its parameters.
+
+    Args:
+        module: a linear map or a convolution, or what adapts one.
+        otherwise: the type for a module without floating-point parameters, such as a linear map quantised by PyTorch.
+    """
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return otherwise
 
 
 def without_autocast(device_type: str) -> AbstractContextManager:

@@ -6,7 +6,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from soft.attention.fast.eager import is_eager
@@ -16,9 +15,15 @@ from soft.attention.fast.windows import sample_landmarks
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.heads import check_heads, merge_heads, split_heads
 from soft.attention.landmarks import AUTO, LandmarkSampler
-from soft.attention.local import convolve, head_filters
+from soft.attention.local import convolve, head_filters, local_term
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
-from soft.attention.precision import at_least_float32, ieee_products, without_autocast, without_float16_autocast
+from soft.attention.precision import (
+    at_least_float32,
+    ieee_products,
+    parameter_type,
+    without_autocast,
+    without_float16_autocast,
+)
 from soft.settings import check_choice, check_positive, check_whole
 
 SUM = "sum"  # the global scale of the published form; timm.create_model drops arguments that are None
@@ -98,7 +103,8 @@ class SoftAttention(nn.Module):
         if torch.jit.is_scripting():  # TorchScript knows neither autocast's context nor our autograd functions
             x = self.compose(at_least_float32(q), at_least_float32(v), grid)
             return self.proj(merge_heads(x).to(self.proj.weight.dtype))
-        x = merge_heads(self.attend(q, v, grid)).to(self.proj.weight.dtype)
+        x = merge_heads(self.attend(q, v, grid))
+        x = x.to(parameter_type(self.proj, x.dtype))
         # X reaches N·|V|, which float16 may not hold.
         with without_float16_autocast(x.device.type):
             return self.proj(x)
@@ -126,7 +132,9 @@ class SoftAttention(nn.Module):
             inverse = factor * inverse
         # In this order nothing costs more than N·m·d.
         x = p @ (inverse @ (p.transpose(-2, -1) @ v))
-        return x + convolve(v, self.local.weight, grid)
+        if torch.jit.is_scripting():  # TorchScript's functions take no modules
+            return x + convolve(v, self.local.weight, grid)
+        return x + local_term(v, self.local, grid)
 
     def fast_inverse(self, a: Tensor) -> Tensor:
         """Return `kernel_inverse` of A with this attention's settings, (B, h, m, m), without a gradient."""
@@ -148,9 +156,7 @@ class SoftAttention(nn.Module):
     def newton_residual(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return ‖I − A·A⁺‖_F / √m for each image and head of the input of `forward`, (B, h)."""
         with without_autocast(x.device.type), ieee_products():
-            x, weight, bias = map(at_least_float32, (x, self.q.weight, self.q.bias))
-            q = split_heads(F.linear(x, weight, bias), self.num_heads)
-            landmarks, _ = sample_landmarks(self.landmarks, q, grid, self.scale)
+            landmarks, _ = sample_landmarks(self.landmarks, self._queries(x), grid, self.scale)
             a = gaussian_kernel(landmarks, landmarks)
             return inverse_residual(a, self.fast_inverse(a), self.normalised)
 
@@ -173,9 +179,10 @@ class SoftAttention(nn.Module):
         """
         with without_autocast(x.device.type), ieee_products():
             p, a = self._kernels(x, grid)
-            v = at_least_float32(split_heads(self.v(x.to(self.v.weight.dtype)), self.num_heads))
+            v = self.v(x.to(parameter_type(self.v, x.dtype)))
+            v = at_least_float32(split_heads(v, self.num_heads))
             x = p @ (self.global_factor(grid) * self.fast_inverse(a) @ (p.transpose(-2, -1) @ v))
-            return x, convolve(v, self.local.weight, grid)
+            return x, local_term(v, self.local, grid)
 
     @torch.no_grad()
     def kernel_mean(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -188,9 +195,13 @@ class SoftAttention(nn.Module):
 
     def _kernels(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return P (B, h, N, m) and A (B, h, m, m) of the input of `forward`, in float32 or better."""
-        q = at_least_float32(split_heads(self.q(x.to(self.q.weight.dtype)), self.num_heads))
+        q = self._queries(x)
         landmarks, _ = sample_landmarks(self.landmarks, q, grid, self.scale)
         return gaussian_kernel(q * self.scale, landmarks), gaussian_kernel(landmarks, landmarks)
+
+    def _queries(self, x: Tensor) -> Tensor:
+        """Return Q (B, h, N, d) of the input of `forward`, in float32 or better; autocast has to be off."""
+        return at_least_float32(split_heads(self.q(x.to(parameter_type(self.q, x.dtype))), self.num_heads))
 
 
 class NormalisedSoftAttention(SoftAttention):

@@ -5,7 +5,6 @@ blocks and the class token.
 """
 
 import math
-from collections.abc import Mapping
 
 import torch
 from timm.layers import ConvNormAct, calculate_drop_path_rates, to_2tuple, trunc_normal_
@@ -14,15 +13,15 @@ from torch import Tensor, nn
 from soft.attention import create_attention
 from soft.attention.landmarks import LandmarkSampler
 from soft.errors import SettingError
-from soft.models.blocks import ClassTokenStage, SoftStage, create_classifier
-from soft.models.checkpoints import fit_to_model
+from soft.models.blocks import ClassTokenStage, SoftStage, create_classifier, init_maps
 from soft.models.features import FeatureMaps
+from soft.models.interface import TimmInterface
 from soft.settings import check_rate
 
 POOLS = ("token", "avg", "")
 
 
-class SoftTransformer(FeatureMaps, nn.Module):
+class SoftTransformer(FeatureMaps, TimmInterface, nn.Module):
     """SOFT image classifier and feature pyramid.
 
     Args:
@@ -78,7 +77,8 @@ class SoftTransformer(FeatureMaps, nn.Module):
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = embed_dims[-1]
         self.num_prefix_tokens = 1
-        self.global_pool = self._known_pool(global_pool)
+        self.check_new_pool(global_pool)
+        self.global_pool = global_pool
         self.feature_info = []
 
         widths = (stem_width, stem_width, embed_dims[0])
@@ -123,14 +123,11 @@ class SoftTransformer(FeatureMaps, nn.Module):
     def init_weights(self) -> None:
         """Draw linear maps and embeddings from a truncated normal (std 0.02) and set biases to 0.
 
-        Convolutions keep PyTorch's default.
+        Convolutions keep PyTorch's default, and `init_maps` lets an attention have a start of its own.
         """
         if self.norm.weight.is_meta:
             return  # tensors on meta have no values to draw, and each operation on them takes a while
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        init_maps(self, (nn.Linear,))
         for stage in self.stages:
             trunc_normal_(stage.pos_embed, std=0.02)
         trunc_normal_(self.stages[-1].cls_token, std=0.02)
@@ -156,33 +153,6 @@ class SoftTransformer(FeatureMaps, nn.Module):
                 (r"^norm", (99999,)),
             ]
         return {"stem": r"^stem", "blocks": blocks}
-
-    @torch.jit.ignore
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Let the backward pass recompute each block's activations, instead of keeping them in memory."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier: a Linear, or an Identity if there are no classes."""
-        return self.head
-
-    @torch.jit.ignore
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a freshly initialised classifier in place, and another pooling if given.
-
-        Args:
-            num_classes: its width; 0 for none.
-            global_pool: as for the model; None to keep it.
-        """
-        self.num_classes = num_classes
-        getattr(self, "pretrained_cfg", {}).pop("label_names", None)  # they named the old classifier's outputs
-        if global_pool is not None:
-            self.global_pool = self._known_pool(global_pool)
-        like = next(self.parameters())
-        self.head = create_classifier(self.num_features, num_classes).to(like.device, like.dtype)
-        self.head.train(self.training)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last stage's tokens (B, 1 + N, C) after the final LayerNorm, the class token first.
@@ -215,20 +185,9 @@ class SoftTransformer(FeatureMaps, nn.Module):
         return self.forward_head(self.forward_features(x))
 
     @torch.jit.ignore
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
-        """Load weights in any form that `soft.models.key_names.to_soft_keys` reads, resized to the model.
-
-        timm's `checkpoint_path` and `load_checkpoint` call this method and no filter function.
-
-        Raises:
-            SettingError: keys or shapes do not fit, see `soft.models.checkpoints.fit_to_model`.
-        """
-        return super().load_state_dict(fit_to_model(state_dict, self, strict), strict=strict, assign=assign)
-
-    @torch.jit.ignore
-    def _known_pool(self, global_pool: str) -> str:
+    def check_new_pool(self, global_pool: str) -> None:
+        """Refuse a pooling that is not known, or that needs the class token where it was pruned."""
         if global_pool not in POOLS:
             raise SettingError(f"global_pool={global_pool!r} is not known; it is one of 'token', 'avg' or '' (none).")
         if global_pool == "token" and self.num_prefix_tokens == 0:
             raise SettingError("global_pool='token' needs the last stage's class token, which was pruned; use 'avg'.")
-        return global_pool

@@ -151,6 +151,21 @@ class ClassTokenStage(nn.Module):
         return x
 
 
+def init_maps(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> None:
+    """Draw the weights of these kinds of map from a truncated normal (std 0.02) and set the biases of Linears to 0.
+
+    An attention with a method `init_weights()` then has the last word on its own.
+    """
+    for module in model.modules():
+        if isinstance(module, kinds):
+            trunc_normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, SoftBlock) and hasattr(module.attn, "init_weights"):
+            module.attn.init_weights()
+
+
 def create_classifier(width: int, num_classes: int) -> nn.Module:
     """Return a new classifier of pooled features (B, width): a Linear, or an Identity if there are no classes."""
     if num_classes <= 0:

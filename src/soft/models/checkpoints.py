@@ -16,7 +16,7 @@ from soft.models.resizing import resize_to_model
 log = logging.getLogger(__name__)
 
 FILE_TYPES = (".ckpt", ".pth", ".pth.tar", ".pt", ".safetensors")
-TIMM_WEIGHTS = "model.safetensors"  # in a folder that timm wrote, beside config.json
+TIMM_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # either, in a folder that timm wrote, beside config.json
 
 
 def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
@@ -26,8 +26,8 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
 
     Args:
         path: a file that holds a state dict, bare or under `state_dict_ema`, `state_dict` or `model`; `to_soft_keys`
-            says which key names and prefixes it may have. Of a folder, its model.safetensors is read, which timm
-            writes there.
+            says which key names and prefixes it may have. Of a folder, its model.safetensors or
+            pytorch_model.bin is read, which timm writes there.
         weights: `ema` for the moving average where there is one, else `raw`.
 
     Raises:
@@ -36,8 +36,7 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
     if not str(path):
         raise SettingError("The path of the checkpoint is empty.")
     path = Path(path).expanduser()
-    if not path.is_file() and (path / TIMM_WEIGHTS).is_file():
-        path = path / TIMM_WEIGHTS
+    path = find_timm_weights(path) or path
     if not path.is_file():
         raise SettingError(f"There is no checkpoint file {path}{_about_folder(path)}")
     if zipfile.is_zipfile(path) and (damage := find_damage(path)):
@@ -55,6 +54,11 @@ def read_weights(path: str | Path, weights: str = "ema") -> dict[str, Tensor]:
             "state_dict or model."
         )
     return to_soft_keys(state_dict, weights=weights)
+
+
+def find_timm_weights(folder: Path) -> Path | None:
+    """Return the file of weights in a folder that timm wrote; None for any other path."""
+    return next((folder / name for name in TIMM_WEIGHTS if (folder / name).is_file()), None)
 
 
 def read_entry(path: str | Path, key: str) -> object | None:
@@ -211,7 +215,9 @@ def _misfit(
             " The windows of landmarks follow from num_landmarks and img_size; build the model with the weights' own."
         )
     for part, (option, axis) in _OPTIONS.items():
-        if len(keys) == len(shapes) and all(key.endswith(part) for key in keys):
+        if len(keys) == len(shapes) and all(
+            key.endswith(part) and theirs[axis] != own[axis] for key, (theirs, own) in shapes.items()
+        ):
             hint = f" Build the model with {option}={shapes[keys[0]][0][axis]}, as the weights were trained."
     return f"The weights do not fit the model; keys: {message}.{hint}"
 

@@ -4,6 +4,7 @@ import torch
 from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
+from soft.attention.precision import parameter_type
 from soft.errors import SettingError
 
 PADDING = 0  # token id
@@ -39,7 +40,7 @@ class ValueEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_floating_point():
-            x = x.to(self.proj.weight.dtype) * (2 / (self.vocabulary - 1)) - 1
+            x = x.to(parameter_type(self.proj, torch.float32)) * (2 / (self.vocabulary - 1)) - 1
         return self.proj(x.flatten(2).transpose(1, 2))
 
 

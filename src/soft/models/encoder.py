@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from soft.attention import attention_options
 from soft.attention.landmarks import AUTO
 from soft.errors import SettingError
-from soft.models.blocks import create_classifier
+from soft.models.blocks import create_classifier, init_maps
+from soft.models.checkpoints import check_pretrained
 from soft.models.embeddings import EMBEDDINGS, sincos_positions
 from soft.models.encoder_stage import EncoderStage
+from soft.models.interface import TimmInterface
 from soft.models.readout import check_pool, pool_tokens
 from soft.settings import check_choice, check_number, check_pixels, check_rate, check_whole
 
@@ -22,7 +24,7 @@ POSITIONS = ("learned", "sincos2d", "none")
 LAYOUTS = ("grid", "sequence")
 
 
-class SoftEncoder(nn.Module):
+class SoftEncoder(TimmInterface, nn.Module):
     """Classifier of sequences, grids and images: embedding, LayerNorm, blocks, readout.
 
     Args:
@@ -125,13 +127,9 @@ class SoftEncoder(nn.Module):
     def init_weights(self) -> None:
         """Draw linear maps and embeddings from a truncated normal (std 0.02) and set biases to 0.
 
-        Convolutions keep PyTorch's default.
+        Convolutions keep PyTorch's default, and `init_maps` lets an attention have a start of its own.
         """
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                trunc_normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        init_maps(self, (nn.Linear, nn.Embedding))
         if isinstance(self.pos_embed, nn.Parameter):
             trunc_normal_(self.pos_embed, std=0.02)
         if self.cls_token is not None:
@@ -146,37 +144,13 @@ class SoftEncoder(nn.Module):
         blocks = r"^stages\.(\d+)" if coarse else r"^stages\.\d+\.blocks\.(\d+)"
         return {"stem": r"^embedding|^pos_embed|^cls_token|^norm", "blocks": blocks}
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Let the backward pass recompute each block's activations, instead of keeping them in memory."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier: a Linear, or an Identity if there are no classes."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a freshly initialised classifier in place, and another pooling if given.
-
-        Args:
-            num_classes: its width; 0 for none.
-            global_pool: as for the model; None to keep it.
-
-        Raises:
-            SettingError: the class token would have to come or go.
-        """
-        if global_pool is not None and global_pool != self.global_pool:
-            check_pool(global_pool, self.layout, self.embedding_kind)
-            if "token" in (global_pool, self.global_pool):
-                raise SettingError(
-                    f"The class token is part of the sequence; build the model with global_pool={global_pool}."
-                )
-            self.global_pool = global_pool
-        self.num_classes = num_classes
-        getattr(self, "pretrained_cfg", {}).pop("label_names", None)  # they named the old classifier's outputs
-        like = next(self.parameters())
-        self.head = create_classifier(self.num_features, num_classes).to(like.device, like.dtype)
-        self.head.train(self.training)
+    def check_new_pool(self, global_pool: str) -> None:
+        """Refuse a pooling that does not fit the model, or for which the class token would have to come or go."""
+        check_pool(global_pool, self.layout, self.embedding_kind)
+        if global_pool != self.global_pool and "token" in (global_pool, self.global_pool):
+            raise SettingError(
+                f"The class token is part of the sequence; build the model with global_pool={global_pool}."
+            )
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last block's tokens (B, prefix + H·W, C).
@@ -235,7 +209,18 @@ def soft_encoder(pretrained: bool = False, **kwargs: object) -> SoftEncoder:
 
     Where the attention has landmarks there are 16, and SOFT's start with a gain of 2/√d, see
     `soft.attention.landmarks.alive_gain`.
+
+    Raises:
+        SettingError: `features_only`, because there is one stage, and its tokens are what `forward_features` returns.
     """
-    options = attention_options(kwargs.get("attention", "soft"))
-    own = {name: value for name, value in (("num_landmarks", 16), ("landmark_gain", AUTO)) if name in options}
-    return build_model_with_cfg(SoftEncoder, "soft_encoder", pretrained, **{**own, **kwargs})
+    if kwargs.get("features_only"):
+        raise SettingError(
+            "features_only=True is for the pyramids, such as soft_pico; soft_encoder has no feature maps, and its "
+            "forward_features gives the last block's tokens."
+        )
+    known = attention_options(kwargs.get("attention", "soft"))
+    own = {name: value for name, value in (("num_landmarks", 16), ("landmark_gain", AUTO)) if name in known}
+    options = {**own, **kwargs}
+    return build_model_with_cfg(
+        SoftEncoder, "soft_encoder", pretrained, pretrained_filter_fn=check_pretrained, **options
+    )

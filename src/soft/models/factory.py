@@ -155,7 +155,7 @@ def option_differences(config: Mapping[str, object], options: Mapping[str, objec
     recorded = _options(config)
     return [
         f"{name} is {value}, and was {recorded.get(name, 'its default')}"
-        for name, value in options.items()
+        for name, value in _options({"attention": options}).items()
         if name != "kernels" and recorded.get(name) != value
     ]
 
@@ -228,10 +228,11 @@ def _create(
 
 
 def _options(config: Mapping[str, object]) -> dict[str, object]:
-    """Return a configuration's arguments of the model and of its attention, without the model's name."""
+    """Return a configuration's arguments of the model and its attention, without its name; `sum` is written None."""
     attention = config.get("attention", {})
     named = {"attention": attention} if isinstance(attention, str) else attention
-    return {key: value for key, value in config.items() if key not in _NOT_ARGUMENTS} | dict(named)
+    options = {key: value for key, value in config.items() if key not in _NOT_ARGUMENTS} | dict(named)
+    return {key: None if key == "global_scale" and value == SUM else value for key, value in options.items()}
 
 
 def _attention_options() -> set[str]:

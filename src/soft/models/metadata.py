@@ -14,7 +14,7 @@ from timm.layers import to_2tuple
 from torch import nn
 
 from soft.errors import SettingError
-from soft.models.checkpoints import TIMM_WEIGHTS, read_entry
+from soft.models.checkpoints import TIMM_WEIGHTS, find_timm_weights, read_entry
 
 KEY = "metadata"  # in a checkpoint, beside `state_dict`
 
@@ -71,18 +71,19 @@ def read_metadata(path: str | Path) -> Metadata | None:
 
 
 def _timm_folder(path: Path) -> Path | None:
-    """Return the folder that timm wrote, given itself or its model.safetensors; None for any other path."""
-    folder = path.parent if path.name == TIMM_WEIGHTS else path
-    return folder if (folder / TIMM_WEIGHTS).is_file() and (folder / "config.json").is_file() else None
+    """Return the folder that timm wrote, given itself or its file of weights; None for any other path."""
+    folder = path.parent if path.name in TIMM_WEIGHTS else path
+    return folder if find_timm_weights(folder) and (folder / "config.json").is_file() else None
 
 
 def _read_timm_config(folder: Path) -> Metadata:
     config = json.loads((folder / "config.json").read_text())
     arguments, facts = config.get("model_args", {}), config["pretrained_cfg"]
     own = {key: value for key, value in arguments.items() if key not in ("num_classes", "img_size")}
+    size = arguments.get("img_size") or facts["input_size"][1:]  # the latter may be the default of the model's name
     names = config.get("label_names") or facts.get("label_names")
     model = {"name": config["architecture"], **own}
-    return metadata_of({**facts, "model": model, "img_size": facts["input_size"][1:], "class_names": names})
+    return metadata_of({**facts, "model": model, "img_size": size, "class_names": names})
 
 
 def published_metadata(model: nn.Module) -> Metadata | None:

@@ -8,7 +8,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from soft.attention.fast.eager import is_eager
+from soft.attention.fast.eager import is_eager, is_plain
 
 # Number of hidden values that a CPU works on at a time, so few that its cache holds them from one step to the next.
 CHUNK = 2**19
@@ -24,8 +24,8 @@ class LeanMlp(Mlp):
     The hidden activations and their gradients are the largest tensors of a block. The activations are not kept: the
     backward pass computes them again. On a CPU neither exists as a whole: both are computed for a few rows at a time,
     which stay in the cache, and this pays for computing the activations twice. In half precision, under autocast, for
-    compilers and exporters, and where hooks are registered on the linear maps or the activation, timm's own forward
-    runs instead.
+    compilers and exporters, and where the linear maps or the activation are others, as with adapters, or have hooks,
+    timm's own forward runs instead.
 
     Args:
         dim: token width C.
@@ -47,15 +47,13 @@ class LeanMlp(Mlp):
 
 
 def _can_fuse(mlp: LeanMlp, x: Tensor) -> bool:
+    parts = ((mlp.fc1, nn.Linear), (mlp.act, nn.GELU), (mlp.fc2, nn.Linear))
+    if not all(is_plain(part, kind) for part, kind in parts) or mlp.fc1.bias is None or mlp.fc2.bias is None:
+        return False
     if x.dtype not in (torch.float32, torch.float64) or x.dtype != mlp.fc1.weight.dtype:
         return False
     device_type = x.device.type
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
-        return False
-    parts = (mlp.fc1, mlp.act, mlp.fc2)
-    return not any(
-        p._forward_hooks or p._forward_pre_hooks or p._backward_hooks or p._backward_pre_hooks for p in parts
-    )
+    return not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type))
 
 
 class _Mlp(torch.autograd.Function):

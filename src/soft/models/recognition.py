@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from soft.errors import SettingError
-from soft.models.resizing import find_grids, find_num_landmarks, find_windows
+from soft.models.resizing import attention_grids, find_grids, find_num_landmarks, find_windows
 from soft.models.variants import LAYOUTS
 
 log = logging.getLogger(__name__)
@@ -70,5 +70,5 @@ def find_sizes(weights: Mapping[str, Tensor], config: Mapping[str, object]) -> d
     found = {"img_size": tuple(side * reduction for side in grids[0])}
     sampler, windows = getattr(model.stages[0].blocks[0].attn, "landmarks", None), find_windows(weights)
     if sampler is not None and windows:
-        found["num_landmarks"] = find_num_landmarks(windows, grids, sampler.num_landmarks)
+        found["num_landmarks"] = find_num_landmarks(windows, attention_grids(model, grids), sampler.num_landmarks)
     return {key: value for key, value in found.items() if value is not None and key not in options}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from soft.attention.fast.eager import is_eager
+from soft.attention.fast.eager import is_eager, is_plain
 
 
 def add_and_normalise(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> Tensor:
@@ -22,10 +22,11 @@ def add_and_normalise(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -
 def _can_fuse(norm: nn.Module, drop: nn.Dropout, x: Tensor, y: Tensor) -> bool:
     if not isinstance(x, Tensor) or not is_eager():  # torch.fx traces with proxies
         return False
+    if not is_plain(norm, nn.LayerNorm) or not is_plain(drop, nn.Dropout) or norm.weight is None or norm.bias is None:
+        return False
     if x.device.type != "cpu" or x.dtype != y.dtype or torch.is_autocast_enabled("cpu"):
         return False
-    hooks = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in (norm, drop))
-    return type(norm) is nn.LayerNorm and x.dtype == norm.weight.dtype and not hooks and round(drop.p * 2**16) < 2**16
+    return x.dtype == norm.weight.dtype and round(drop.p * 2**16) < 2**16
 
 
 class _DropAddNorm(torch.autograd.Function):

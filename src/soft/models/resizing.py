@@ -36,8 +36,7 @@ def resize_to_model(
         model: the SOFT model that they are for.
         img_size: pixels, or (height, width), that the weights belong to; None for what `find_grids` infers.
     """
-    resized, wanted = dict(weights), model.state_dict()
-    own = _own_grids(model)
+    resized, wanted, own = dict(weights), model.state_dict(), _own_grids(model)
     parts = [key for key in weights if key in wanted and key.endswith(("pos_embed", WINDOW, PROJECTION))]
     same_shapes = all(weights[key].shape == wanted[key].shape for key in parts)
     if same_shapes and (img_size is None or _grids_at(model, img_size) == own):
@@ -45,15 +44,15 @@ def resize_to_model(
     grids = find_grids(weights, model, img_size)
     if grids is None:
         return resized, ""
-    for key in parts:
-        stage = int(key.split(".")[1])
-        if key.endswith(PROJECTION):
-            resized[key] = _resize_projection(weights[key], grids[stage], own[stage])
-        elif key.endswith("pos_embed"):
+    seen, own_seen = (attention_grids(model, each) for each in (grids, own))
+    for stage in own:
+        if (key := _embedding_key(model, stage)) in parts:
             resized[key] = resize_position_embedding(weights[key], grids[stage], own[stage])
+        for key in (key for key in parts if key.startswith(f"stages.{stage}.") and key.endswith(PROJECTION)):
+            resized[key] = _resize_projection(weights[key], seen[stage], own_seen[stage])
     for stage, kernel in find_windows(wanted).items():
         resized |= _resample_windows(weights, [key for key in parts if _is_window(key, stage)], kernel)
-    return resized, " and ".join(_notes(weights, resized, grids, own))
+    return resized, " and ".join(_notes(weights, resized, grids[0], own[0], own_seen))
 
 
 def find_grids(
@@ -63,16 +62,19 @@ def find_grids(
 
     Position embeddings say how many tokens a grid has, and the windows of landmark sampling how it may be divided.
     Where several grids are left, `img_size` decides if it is among them. Otherwise the model's own grids come first,
-    then square ones, then those whose proportions are nearest to the model's.
+    then square ones unless the model's is a single row, then those whose proportions are nearest to the model's. A
+    model without learned embeddings leaves it all to `img_size`.
 
     Args:
         weights: state dict in our key names.
         model: a SOFT model of the same stages, of any size.
         img_size: pixels, or (height, width), that the weights are said to belong to.
     """
-    own, tokens = _own_grids(model), {}
+    own, tokens, wanted = _own_grids(model), {}, model.state_dict()
+    if not any(_embedding_key(model, i) in wanted for i in own):
+        return None if img_size is None else _grids_at(model, img_size)
     for i, (height, width) in own.items():
-        like, embedding = model.stages[i].pos_embed, weights.get(f"stages.{i}.pos_embed")
+        like, embedding = (each.get(_embedding_key(model, i)) for each in (wanted, weights))
         if embedding is None or embedding.ndim != 3 or embedding.shape[2] != like.shape[2]:
             return None
         tokens[i] = embedding.shape[1] - (like.shape[1] - height * width)  # without the class token
@@ -84,13 +86,28 @@ def find_grids(
     found = [_grids_at(model, size) for size in sizes]
     found = [grids for grids in found if all(h * w == tokens[i] for i, (h, w) in grids.items())]
     windows = find_windows(weights)
-    found = [grids for grids in found if find_num_landmarks(windows, grids)] or found
+    found = [grids for grids in found if find_num_landmarks(windows, attention_grids(model, grids))] or found
     preferred = [own] if img_size is None else [_grids_at(model, img_size), own]
-    proportion = own[0][0] / own[0][1]
-    by_shape = sorted(
-        found, key=lambda grids: (grids[0][0] != grids[0][1], abs(grids[0][0] / grids[0][1] - proportion))
-    )
-    return next((grids for grids in preferred if grids in found), by_shape[0] if by_shape else None)
+    proportion, is_row = own[0][0] / own[0][1], own[0][0] == 1
+
+    def unlikeness(grids: Sizes) -> tuple[bool, float]:
+        height, width = grids[0]
+        return height != width and not is_row, abs(height / width - proportion)
+
+    return next((grids for grids in preferred if grids in found), min(found, key=unlikeness, default=None))
+
+
+def attention_grids(model: nn.Module, grids: Sizes) -> Sizes:
+    """Return the grids that attentions are given: an encoder may lay its tokens out in one row."""
+    if getattr(model, "layout", "grid") == "grid":
+        return grids
+    return {i: (1, height * width + model.num_prefix_tokens) for i, (height, width) in grids.items()}
+
+
+def _grids_at(model: nn.Module, img_size: int | tuple[int, int]) -> Sizes:
+    height, width = to_2tuple(img_size)
+    reductions = {i: model.feature_info[i]["reduction"] for i in _own_grids(model)}
+    return {i: (-(-height // reduction), -(-width // reduction)) for i, reduction in reductions.items()}
 
 
 def find_windows(weights: Mapping[str, Tensor]) -> Sizes:
@@ -117,13 +134,14 @@ def find_num_landmarks(windows: Sizes, grids: Sizes, preferred: int | None = Non
 
 
 def _own_grids(model: nn.Module) -> Sizes:
+    """Return the grids that have position embeddings: those of a pyramid's stages, or the flat encoder's input."""
+    if hasattr(model, "pos_embed"):
+        return {0: model.img_size}
     return {i: stage.grid for i, stage in enumerate(model.stages) if hasattr(stage, "pos_embed")}
 
 
-def _grids_at(model: nn.Module, img_size: int | tuple[int, int]) -> Sizes:
-    height, width = to_2tuple(img_size)
-    reductions = {i: model.feature_info[i]["reduction"] for i in _own_grids(model)}
-    return {i: (-(-height // reduction), -(-width // reduction)) for i, reduction in reductions.items()}
+def _embedding_key(model: nn.Module, stage: int) -> str:
+    return "pos_embed" if hasattr(model, "pos_embed") else f"stages.{stage}.pos_embed"
 
 
 def _is_window(key: str, stage: int | str = "") -> bool:
@@ -149,14 +167,23 @@ def _resize_projection(projection: Tensor, old: tuple[int, int], new: tuple[int,
     return attention.projection_on(new).data
 
 
-def _notes(weights: Mapping[str, Tensor], resized: Mapping[str, Tensor], old: Sizes, new: Sizes) -> list[str]:
+def _notes(
+    weights: Mapping[str, Tensor],
+    resized: Mapping[str, Tensor],
+    old: tuple[int, int],
+    new: tuple[int, int],
+    seen: Sizes,
+) -> list[str]:
+    """Return what was resized, given the first stage's grids and the grids that the model's attentions see."""
     notes = []
-    if old != new:
-        notes.append(f"position embeddings from {_by(old[0])} to {_by(new[0])} tokens in the first stage")
+    changed = [key for key in weights if resized[key] is not weights[key] and not _is_window(key)]
+    if old != new and changed:
+        what = "position embeddings" if any(key.endswith("pos_embed") for key in changed) else "projections"
+        notes.append(f"{what} from {_by(old)} to {_by(new)} tokens in the first stage")
     before, after = find_windows(weights), find_windows(resized)
-    if changed := [stage for stage in before if before[stage] != after[stage]]:
-        sides = (", ".join(_by(windows[stage]) for stage in changed) for windows in (before, after))
-        kept = find_num_landmarks(before, new)
+    if differ := [stage for stage in before if before[stage] != after[stage]]:
+        sides = (", ".join(_by(windows[stage]) for stage in differ) for windows in (before, after))
+        kept = find_num_landmarks(before, seen)
         notes.append(
             "landmark windows from {} to {} tokens".format(*sides)
             + (f", which num_landmarks={kept} would leave as they are" if kept else "")

@@ -1,5 +1,6 @@
 """Examples that are kept on the disk are those that the task draws."""
 
+import os
 import pickle
 
 import pytest
@@ -46,6 +47,23 @@ def test_a_damaged_example_is_drawn_again(tmp_path):
     assert_same(kept.example(2), plain.example(2))
     kept._open["label"][2] += 1
     assert_same(kept.example(2), plain.example(2))
+
+
+def test_another_users_file_is_read_and_left_alone(tmp_path, monkeypatch):
+    plain, kept = TASKS["recall"](), KeptExamples(TASKS["recall"](), tmp_path)
+    kept.example(2)
+    before, may = kept.file.read_bytes(), {os.R_OK: True, os.W_OK: False}
+    monkeypatch.setattr(os, "access", lambda path, mode: may[mode])  # root may do anything
+    other = KeptExamples(TASKS["recall"](), tmp_path)
+    for index in (2, 4, 4):
+        assert_same(other.example(index), plain.example(index))
+    assert other._open.mode == "r"
+    assert kept.file.read_bytes() == before
+    may[os.R_OK] = False
+    with pytest.raises(
+        SettingError, match=r"cache=.* has a file of another user, recall-val-.* may not be read\. Choose"
+    ):
+        KeptExamples(TASKS["recall"](), tmp_path)
 
 
 def test_other_examples_have_another_file(tmp_path):

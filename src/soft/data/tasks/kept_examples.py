@@ -23,14 +23,15 @@ class KeptExamples:
     """The first set of a task's examples, drawn once and then read from a file that processes and runs share.
 
     An example is kept with a check sum of its input and label. A process that finds another sum, because the machine
-    stopped or another process was writing, draws the example again.
+    stopped or another process was writing, draws the example again. Where the file is another user's and may not
+    be written, what it has is read, and other examples are drawn each time.
 
     Args:
         task: the task.
         folder: where the file lies. Its name comes from the task's settings, so tasks do not get in each other's way.
 
     Raises:
-        SettingError: the folder cannot be written, or has no room for the file.
+        SettingError: the folder cannot be written, or has no room for the file, or the file may not be read.
     """
 
     def __init__(self, task: GeneratedTask, folder: str | Path):
@@ -42,6 +43,11 @@ class KeptExamples:
         self._open: np.memmap | None = None
         if not self.file.is_file():
             self._reserve()
+        if not os.access(self.file, os.R_OK):
+            raise SettingError(
+                f"`data.cache`={self.file.parent} has a file of another user, {self.file.name}, that may not be read. "
+                "Choose another folder, or null to draw the examples in every epoch."
+            )
 
     def __len__(self) -> int:
         return len(self.task)
@@ -54,13 +60,15 @@ class KeptExamples:
         if round or not 0 <= index < len(self.task):
             return self.task.example(index, round)
         if self._open is None:
-            self._open = np.memmap(self.file, self._record, mode="r+", shape=(len(self.task),))
+            mode = "r+" if os.access(self.file, os.W_OK) else "r"
+            self._open = np.memmap(self.file, self._record, mode=mode, shape=(len(self.task),))
         place = self._open[index]
         tokens, label = place["tokens"].copy(), int(place["label"])
         if place["sum"] == _EMPTY or place["sum"] != _check_sum(tokens, label):
             drawn, label = self.task.example(index)
-            tokens = drawn.numpy().astype(tokens.dtype)
-            place["tokens"], place["label"], place["sum"] = tokens, label, _check_sum(tokens, label)
+            if self._open.mode == "r+":
+                tokens = drawn.numpy().astype(tokens.dtype)
+                place["tokens"], place["label"], place["sum"] = tokens, label, _check_sum(tokens, label)
             return drawn, label
         return torch.from_numpy(tokens.astype(np.int64)), label
 
