@@ -14,6 +14,7 @@ def visualize(cfg: DictConfig) -> None:
     from soft.data.batches import normalise
     from soft.data.preprocessing import PREPROCESSING
     from soft.data.transforms import EvalTransform
+    from soft.drawing import replace_figure
     from soft.errors import SettingError
     from soft.models.factory import create_from_checkpoint
     from soft.models.metadata import read_metadata
@@ -64,7 +65,7 @@ def visualize(cfg: DictConfig) -> None:
         std=std,
     )
     picture = Path(cfg.output_dir) / "attention_maps.png"
-    figure.savefig(picture)
+    replace_figure(picture, figure)
     notes = [" ".join(figure.get_supxlabel().split())] if figure.get_supxlabel() else []
     facts = {"image": str(cfg.image), "checkpoints": [str(path) for path in paths], "weights": cfg.weights}
     replace_text(picture.with_suffix(".json"), json.dumps({**facts, "notes": notes}, indent=2) + "\n")

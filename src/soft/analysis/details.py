@@ -13,8 +13,9 @@ from soft.analysis.confusion_figure import draw_confusion
 from soft.analysis.evaluation_files import CONFUSION, CONFUSION_PICTURE, MISTAKES, PER_CLASS, PREDICTIONS
 from soft.data.classes import short_name
 from soft.data.image_sets import image_name
+from soft.drawing import replace_figure
 from soft.studies.picture_grid import draw_picture_grid
-from soft.writing import replace_csv, replace_file
+from soft.writing import replace_csv
 
 SHOWN_MISTAKES = 24
 
@@ -52,12 +53,12 @@ def write_details(
     else:
         cells = ([name, *line] for name, line in zip(matrix.rows, matrix.counts.tolist(), strict=True))
         replace_csv(folder / CONFUSION, [["class", *matrix.columns], *cells])
-        _save(draw_confusion(matrix), folder / CONFUSION_PICTURE)
+        replace_figure(folder / CONFUSION_PICTURE, draw_confusion(matrix))
     sheet = _draw_mistakes(answers, names, datamodule)
     if sheet is None:
         (folder / MISTAKES).unlink(missing_ok=True)
     else:
-        _save(sheet, folder / MISTAKES)
+        replace_figure(folder / MISTAKES, sheet)
     return results, notes
 
 
@@ -105,7 +106,3 @@ def _draw_mistakes(answers: Answers, names: Sequence[str], datamodule: Lightning
         file = Path(image_name(datamodule.sets.val, index)).name
         captions.append((f"{answer}: {100 * answers.probabilities[place]:.0f} %", f"is {label}", file))
     return draw_picture_grid(pictures, captions, f"the most confident of {len(wrong):,} mistakes")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    replace_file(path, lambda file: figure.savefig(file, format="png"))
