@@ -161,3 +161,12 @@ def test_files(tmp_path, photographs, capsys):
     found.pictures.extend([np.asarray(photographs[0].resize((32, 24)))] * 2)
     sheet = Image.open(write_predictions(found, {}, tmp_path)["contact sheet"])
     assert sheet.width > sheet.height > 200
+
+
+def test_a_name_that_is_no_text_stands_on_the_contact_sheet(tmp_path, photographs):
+    """Linux allows a file that is called caf<E9>.jpg, which is no UTF-8."""
+    image = Prediction(tmp_path / "caf\udce9\n.jpg", ("cat",), (1.0,))
+    found = Predictions(images=[image], pictures=[np.asarray(photographs[0].resize((32, 24)))])
+    written = write_predictions(found, {}, tmp_path)
+    assert Image.open(written["contact sheet"]).width > 200
+    assert r"caf\udce9" in written["predictions"].read_text()
