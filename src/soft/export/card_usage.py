@@ -67,7 +67,10 @@ _PT2 = """```python
 import json, torch  # nothing else
 
 files = {"metadata.json": ""}
-model = torch.export.load("model.pt2", extra_files=files).module()
+program = torch.export.load("model.pt2", extra_files=files)
+model = program.module()  # on a CPU; for a GPU, in place of this line, since .to("cuda") does not move all of it:
+# from torch.export.passes import move_to_device_pass
+# model = move_to_device_pass(program, "cuda").module()
 probabilities, classes = model(images).softmax(-1), json.loads(files["metadata.json"])["class_names"]
 ```"""
 _ONNX = """```python
