@@ -86,13 +86,13 @@ def _open_image(image: str, checkpoint: str, data: Mapping[str, object] | None):
     from torchvision.transforms.functional import to_pil_image
 
     from soft.data.bad_images import UnreadableImageError
-    from soft.data.decoding import decode, open_upright
+    from soft.data.decoding import decode, open_image
     from soft.errors import SettingError
 
     if image.isdecimal() and not Path(image).exists():
         return _validation_image(int(image), checkpoint, data)
     try:
-        with open_upright(image) as file:
+        with open_image(image) as file:
             return to_pil_image(decode(file))  # as src/predict.py reads it, for example with 16 bits a channel
     except (OSError, UnreadableImageError) as error:
         raise SettingError(f"image={image} does not exist, or cannot be read as a picture.") from error

@@ -61,6 +61,16 @@ def test_an_image_is_prepared_as_in_training(model, folder, options):
     assert not found.notes
 
 
+def test_photographs_that_are_stored_turned_are_counted(model, folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the orientation
+    with Image.open(folder / "0.png") as image:
+        image.convert("RGB").save(folder / "0.jpg", exif=exif)
+    found = soft.predict(model, folder)
+    assert [image.file.name for image in found.images] == ["0.jpg", "0.png", "1.png", "2.png", "4.png"]
+    assert "orientation in EXIF data: 1 of the images." in found.notes[0]
+
+
 def test_only_the_first_classes_and_pictures(model, folder):
     found = soft.predict(model, [folder / "0.png", folder / "1.png"], top=2, pictures=1)
     assert [len(image.classes) for image in found.images] == [2, 2]
