@@ -16,7 +16,7 @@ def evaluate(cfg: DictConfig) -> float:
     from cli.job_name import name_job
     from cli.recorded import build_recorded, evaluated_recipe, recorded_data, typed_command
     from soft.analysis.answers import AnswerRecorder
-    from soft.analysis.details import weakest, write_details
+    from soft.analysis.details import weakest, write_pictures, write_tables
     from soft.data.classes import match_classes, unnamed_order
     from soft.data.loading import limit_note
     from soft.data.preprocessing import preprocessing_differences
@@ -32,7 +32,7 @@ def evaluate(cfg: DictConfig) -> float:
     from soft.models.metadata import read_metadata
     from soft.monitoring.attention_share import AttentionShare
     from soft.monitoring.console import quiet_libraries
-    from soft.monitoring.evaluation import describe_evaluation, write_evaluation
+    from soft.monitoring.evaluation import describe_evaluation, print_evaluation, write_evaluation
     from soft.monitoring.logged_evaluation import evaluation_conditions, evaluation_loggers, log_evaluation
     from soft.settings import check_whole
     from soft.training.evaluator import ImageEvaluator
@@ -92,17 +92,22 @@ def evaluate(cfg: DictConfig) -> float:
     with evaluation_loggers(loggers, recipe, conditions, name, job.sweep), explained_worker_errors():
         trainer.validate(evaluator, datamodule, verbose=False)
 
-        # The first rank writes the details before evaluation.json, which says that the evaluation is over
-        ece, shown, folder = None, {}, Path(cfg.output_dir)
-        if recorder.answers:
-            ece = recorder.answers.calibration_error()
-            classes, more = write_details(recorder.answers, match.names, match.indices, datamodule, folder)
+        # The first rank writes the numbers before the pictures, so that no fault in drawing loses them
+        ece, shown, folder, answers = None, {}, Path(cfg.output_dir), recorder.answers
+        if answers:
+            ece = answers.calibration_error()
+            classes, more = write_tables(answers, match.names, match.indices, datamodule.sets.val, folder)
             shown = {"weakest classes": weakest(classes) or "none: no image was mistaken"}
             notes += more
         notes = [note for note in notes if note]
         result = describe_evaluation(trainer, evaluator, datamodule, cfg.checkpoint, cfg.weights, settings, notes, ece)
-        result["notes"] += log_evaluation(loggers, result, folder, details=ece is not None) or []
-        write_evaluation(result, cfg.output_dir, shown, datamodule.example_name, datamodule.size_unit)
+        write_evaluation(result, folder)
+        if answers:
+            write_pictures(answers, match.names, match.indices, datamodule, folder)
+        if more := log_evaluation(loggers, result, folder, details=ece is not None):
+            result["notes"] += more
+            write_evaluation(result, folder)
+        print_evaluation(result, folder, shown, datamodule.example_name, datamodule.size_unit)
     return result["top1"]
 
 

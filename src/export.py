@@ -6,6 +6,7 @@ from cli.entry import DictConfig, OmegaConf, entry
 def export(cfg: DictConfig) -> None:
     """Write the model as model.pt2, model.onnx or model.safetensors, each compared with PyTorch, and a model card."""
     # Imported here, so that --help, --cfg and mistyped settings do not wait for PyTorch.
+    from functools import partial
     from pathlib import Path
 
     from timm.layers import to_2tuple
@@ -13,11 +14,13 @@ def export(cfg: DictConfig) -> None:
     from cli.checks import check_single
     from cli.recorded import training_command
     from soft.errors import SettingError
+    from soft.export.card_usage import files_of_earlier_exports
     from soft.export.model_card import build_card, card_text
     from soft.export.onnx_program import export_onnx
     from soft.export.timm_folder import FILES as HUB_FILES
     from soft.export.timm_folder import check_account, export_timm, push
     from soft.export.torch_program import export_program
+    from soft.export.training_data import training_data
     from soft.models.checkpoints import read_recipe
     from soft.models.factory import create_from_checkpoint
     from soft.models.inference import optimise_for_inference
@@ -47,6 +50,9 @@ def export(cfg: DictConfig) -> None:
         attach_metadata(model, metadata)
     facts = {key: value for key, value in (metadata.to_dict() if metadata else {}).items() if key != "model"}
     facts |= {"architecture": model.pretrained_cfg["architecture"], "img_size": list(size)}
+    recipe = read_recipe(cfg.checkpoint)
+    if (data := training_data(metadata, recipe, model.num_classes)[0]) is not None:
+        facts["dataset"] = data
 
     # If ONNX cannot express the model, that error is raised only after the other formats have been written
     fast, differences, refused = optimise_for_inference(model), {}, None
@@ -65,8 +71,10 @@ def export(cfg: DictConfig) -> None:
             refused = error
     if not differences:
         raise refused
-    recorded = (metadata, read_recipe(cfg.checkpoint), cfg.weights, training_command(cfg.checkpoint))
-    card = build_card(model, Path(cfg.checkpoint), *recorded, files=differences, integers=integers)
+    recorded = (metadata, recipe, cfg.weights, training_command(cfg.checkpoint))
+    build = partial(build_card, model, Path(cfg.checkpoint), *recorded, integers=integers)
+    earlier = files_of_earlier_exports(folder, differences)
+    card = build(files=differences, img_size=size, earlier=earlier)
     replace_text(folder / "README.md", card_text(card, facts["architecture"]))
 
     for name, difference in differences.items():
@@ -81,10 +89,10 @@ def export(cfg: DictConfig) -> None:
     elif not integers:
         print("Note: the checkpoint does not say how to prepare images, so neither do these files.")
     print(f"model card: {folder / 'README.md'}")
+    if earlier:
+        print(f"Note: the card does not describe {', '.join(earlier)}, which an earlier export left in this folder.")
     if repository := given["push_to_hub"]:
-        card = build_card(
-            model, Path(cfg.checkpoint), *recorded, files=HUB_FILES, source=f"hf-hub:{repository}", integers=integers
-        )
+        card = build(files=HUB_FILES, source=f"hf-hub:{repository}")
         print(f"uploaded: {push(model, repository, card)}")
     if refused:
         raise refused

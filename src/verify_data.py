@@ -17,17 +17,26 @@ def verify_data(cfg: DictConfig) -> None:
     datamodule.prepare_data()
     datamodule.setup()
 
-    console, bad = Console(), 0
+    console, bad, turned = Console(), 0, 0
     for note in datamodule.notes:
         console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
     with Progress(console=console) as progress:
         for split, images in (("training", datamodule.sets.train), ("validation", datamodule.sets.val)):
             task = progress.add_task(f"{split} images", total=len(images))
-            for done, reasons in find_bad_images(images, datamodule.loader_workers):
+            for done, stored_turned, reasons in find_bad_images(images, datamodule.loader_workers):
                 progress.advance(task, done)
                 bad += len(reasons)
+                turned += stored_turned
                 for name, reason in reasons.items():
                     console.print(f"{name}: {reason}", soft_wrap=True, markup=False, highlight=False)
+    if turned:
+        console.print(
+            f"Note: stored turned, with their orientation in EXIF data, as photographs of phones are: {turned} images. "
+            "It is ignored, in training and afterwards; `exiftran -ai FILE` turns a JPEG itself.",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )
     total = datamodule.train_size + datamodule.val_size
     if bad:
         raise SettingError(

@@ -14,6 +14,7 @@ def visualize(cfg: DictConfig) -> None:
     from soft.data.batches import normalise
     from soft.data.preprocessing import PREPROCESSING
     from soft.data.transforms import EvalTransform
+    from soft.drawing import replace_figure
     from soft.errors import SettingError
     from soft.models.factory import create_from_checkpoint
     from soft.models.metadata import read_metadata
@@ -64,7 +65,7 @@ def visualize(cfg: DictConfig) -> None:
         std=std,
     )
     picture = Path(cfg.output_dir) / "attention_maps.png"
-    figure.savefig(picture)
+    replace_figure(picture, figure)
     notes = [" ".join(figure.get_supxlabel().split())] if figure.get_supxlabel() else []
     facts = {"image": str(cfg.image), "checkpoints": [str(path) for path in paths], "weights": cfg.weights}
     replace_text(picture.with_suffix(".json"), json.dumps({**facts, "notes": notes}, indent=2) + "\n")
@@ -85,13 +86,13 @@ def _open_image(image: str, checkpoint: str, data: Mapping[str, object] | None):
     from torchvision.transforms.functional import to_pil_image
 
     from soft.data.bad_images import UnreadableImageError
-    from soft.data.decoding import decode, open_upright
+    from soft.data.decoding import decode, open_image
     from soft.errors import SettingError
 
     if image.isdecimal() and not Path(image).exists():
         return _validation_image(int(image), checkpoint, data)
     try:
-        with open_upright(image) as file:
+        with open_image(image) as file:
             return to_pil_image(decode(file))  # as src/predict.py reads it, for example with 16 bits a channel
     except (OSError, UnreadableImageError) as error:
         raise SettingError(f"image={image} does not exist, or cannot be read as a picture.") from error

@@ -22,7 +22,7 @@ from cli.command_line import config_folders, parse, rewrite
 from cli.help import help_text
 from cli.mistakes import explain
 from cli.places import CONFIG_DIR, REPOSITORY, SOURCES
-from cli.process import prepare_process
+from cli.process import prepare_process, print_any_name
 from cli.ranks import REFUSED, end_with_launcher, end_with_sweep, log_name, rank, run_id, tell
 from cli.run_folder import find_folder, remove_refused
 from cli.safe_names import check_names, inside
@@ -104,6 +104,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callab
             hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
         def main() -> None:
+            print_any_name()
             end_with_sweep()
             # Launchers may start processes elsewhere, which have to find this module.
             paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)

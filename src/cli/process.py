@@ -1,7 +1,9 @@
 """Settings of the whole process that have to be made before PyTorch is loaded."""
 
 import gc
+import io
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -38,6 +40,15 @@ def prepare_process(openmp_spin: int | str | None, gc_threshold: int) -> None:
         openmp_spin = _SHORT_SPIN if _SPIN not in os.environ and is_busy() else None
     if openmp_spin is not None:
         os.environ.setdefault(_SPIN, str(openmp_spin))
+
+
+def print_any_name() -> None:
+    """Let `print` show letters that the terminal's encoding lacks, and bytes in names of files that are no text.
+
+    They become escapes such as `\\xe9`, as they do on standard error.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _is_count(value: object) -> bool:

@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 import soft
 from soft.analysis.answers import BINS, AnswerRecorder, Answers
-from soft.analysis.details import write_details
+from soft.analysis.details import write_tables
 from soft.launch.hardware import choose_hardware
 from soft.launch.trainer import create_trainer
 from soft.models.metadata import Metadata, attach_metadata
@@ -82,7 +82,7 @@ def test_answers_stay_with_their_images(tmp_path):
     answers = recorder.answers
     assert len(answers) == 9
     assert 100 * answers.correct.mean() == pytest.approx(float(trainer.callback_metrics["val/top1"]))
-    write_details(answers, names, [2, 0], data, tmp_path)
+    write_tables(answers, names, [2, 0], data.sets.val, tmp_path)
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}
     found = soft.predict(model, root / "val", top=3)

@@ -9,9 +9,10 @@ from PIL import Image
 
 from soft.analysis.answers import Answers
 from soft.analysis.class_tables import MAX_CLASSES, class_results, confusion, reduced
-from soft.analysis.details import weakest, write_details
+from soft.analysis.details import weakest, write_pictures, write_tables
 from soft.data.classes import imagenet_wnids
 from soft.data.image_sets import NoiseImages
+from soft.drawing import drawable
 
 NAMES = ["cat", "dog", "owl", "$fox$"]
 
@@ -27,6 +28,13 @@ def data(size: int) -> SimpleNamespace:
     """Return what a data module says of its images, here noise of 12 x 16 pixels."""
     images = NoiseImages(size, (12, 16), 4, stream=0)
     return SimpleNamespace(sets=SimpleNamespace(val=images), picture=lambda index: np.asarray(images[index][0]))
+
+
+def write_details(given: Answers, names: list[str], evaluated, datamodule, folder):
+    """Write all files of an evaluation, as src/evaluate.py does."""
+    found = write_tables(given, names, evaluated, datamodule.sets.val, folder)
+    write_pictures(given, names, evaluated, datamodule, folder)
+    return found
 
 
 def read(path) -> list[list[str]]:
@@ -104,6 +112,21 @@ def test_files(tmp_path):
     # Another evaluation in the same folder, without mistakes
     write_details(answers([(0, 0), (1, 1)]), NAMES, [0, 1], data(2), tmp_path)
     assert not (tmp_path / "mistakes.png").exists()
+
+
+def test_names_that_are_no_text_are_drawn(tmp_path):
+    """A file may be called caf<E9>.jpg, and a folder may hold a line break in its name."""
+    images = NoiseImages(2, (12, 16), 4, stream=0)
+    images.samples = [("caf\udce9.jpg", 0), ("a\nb.jpg", 1)]
+    given = SimpleNamespace(sets=SimpleNamespace(val=images), picture=lambda index: np.asarray(images[index][0]))
+    write_details(answers([(0, 1), (1, 0)]), ["caf\udce9", "a\nb"], [0, 1], given, tmp_path)
+    assert [row[:2] for row in read(tmp_path / "predictions.csv")[1:]] == [
+        ["caf\\udce9.jpg", "caf\\udce9"],
+        ["a\nb.jpg", "a\nb"],
+    ]
+    assert Image.open(tmp_path / "mistakes.png").width > 300
+    assert Image.open(tmp_path / "confusion.png").width > 300
+    assert drawable("día 日本\u3000\udce9\n") == "día 日本\u3000\\udce9\\n"
 
 
 def test_a_thousand_classes(tmp_path):

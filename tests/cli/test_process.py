@@ -1,5 +1,7 @@
 import gc
+import io
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -40,6 +42,15 @@ def test_settings_are_made_and_logged(monkeypatch):
         assert os.environ["GOMP_SPINCOUNT"] == "2000"  # what is set already stays
     finally:
         gc.set_threshold(*before)
+
+
+def test_any_name_can_be_printed(monkeypatch):
+    for encoding, shown in (("utf-8", "é \\udce9"), ("ascii", "\\xe9 \\udce9")):
+        out = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding))
+        process.print_any_name()
+        print("é \udce9", flush=True)
+        assert out.getvalue().decode(encoding) == f"{shown}\n"
 
 
 def test_nothing_is_set_where_nothing_else_runs(monkeypatch):

@@ -174,8 +174,8 @@ def test_verification_finds_all_of_them(of, tree, num_workers):
     for images, bad, total in ((data.sets.train, BAD_TRAIN, 16), (data.sets.val, BAD_VAL, 10)):
         found = list(find_bad_images(images, num_workers))
 
-        assert sum(done for done, _ in found) == total
-        assert sorted(name for _, reasons in found for name in reasons) == [str(tree / name) for name in bad]
+        assert sum(done for done, _, _ in found) == total
+        assert sorted(name for _, _, reasons in found for name in reasons) == [str(tree / name) for name in bad]
 
 
 def test_a_file_counts_once():

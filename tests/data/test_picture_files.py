@@ -1,10 +1,14 @@
 """Which pictures the words of a user mean."""
 
+import shutil
+
 import pytest
 from PIL import ExifTags, Image
 
-from soft.data.decoding import decode, open_upright
+from soft.data.decoding import decode
+from soft.data.image_folder import imagenet
 from soft.data.picture_files import PictureFiles, find_pictures
+from soft.data.verification import find_bad_images
 from soft.errors import SettingError
 
 
@@ -62,19 +66,31 @@ def test_words_that_mean_no_picture(folder, images, text):
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
-def test_photographs_stand_upright(tmp_path, ending):
+def test_a_photograph_is_read_as_the_training_reads_it(tmp_path, ending):
+    """A photograph that is stored turned is turned nowhere, and said to be; Pillow itself turns a TIFF."""
     wide = Image.new("RGB", (40, 20), "red")
     wide.paste("blue", (0, 0, 20, 20))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6  # the camera was turned: 40 x 20 pixels of a picture of 20 x 40
-    path = tmp_path / f"photo.{ending}"
+    path = tmp_path / "train" / "cat" / f"photo.{ending}"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "val" / "cat").mkdir(parents=True)
     wide.save(path, exif=exif)
-    pixels = decode(open_upright(path))
-    assert pixels.shape == (3, 40, 20)
-    assert pixels[2, 5, 10] > 200 > 50 > pixels[2, 35, 10]
+    shutil.copy(path, tmp_path / "val" / "cat")
+    wide.save(path.with_name(f"upright.{ending}"))
+
+    files = PictureFiles([path, path.with_name(f"upright.{ending}")])
+    (image, number), (_, upright) = files[0], files[1]
+    trained = imagenet(tmp_path, expected=None).val[0][0]
+    assert (decode(image) == decode(trained)).all()
+    assert (number, upright) == (0 if ending == "tif" else 2, 1)
+
+    sets = imagenet(tmp_path, expected=None)
+    found = [(done, turned) for part in (sets.train, sets.val) for done, turned, _ in find_bad_images(part, 0)]
+    assert found == ([(2, 0), (1, 0)] if ending == "tif" else [(2, 1), (1, 1)])
 
 
-def test_an_upright_file_is_read_as_a_data_set_s(tmp_path, photographs):
+def test_a_file_is_decoded_later(tmp_path, photographs):
     photographs[0].resize((50, 40)).save(tmp_path / "photo.jpg")
     image, index = PictureFiles([tmp_path / "photo.jpg"])[0]
     assert index == 0

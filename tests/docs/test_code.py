@@ -15,8 +15,10 @@ from PIL import Image
 import soft
 from soft.attention import ATTENTIONS
 from soft.data.datasets import BUILDERS
+from soft.export.torch_program import export_program
 from tests.attention import test_registry
 from tests.docs.pages import PAGES, ROOT, blocks
+from tests.export.small_model import small_model
 
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 DOCS = ROOT / "docs"
@@ -71,8 +73,16 @@ def test_own_data_in_code(monkeypatch, tmp_path):
     assert [len(batch.labels) for batch in data.train_dataloader()] == [4, 4]
 
 
+@pytest.mark.slow
+def test_a_program_on_another_device(tmp_path):
+    block, _ = blocks(DOCS / "after_training.md", "python")
+    export_program(small_model(), tmp_path / "model.pt2", (32, 48))
+    moved = run(block.text.replace('"cuda"', '"meta"'))["model"]
+    assert moved(torch.empty(2, 3, 32, 48, device="meta")).shape == (2, 3)
+
+
 def test_after_training(capsys):
-    (block,) = blocks(DOCS / "after_training.md", "python")
+    _, block = blocks(DOCS / "after_training.md", "python")
     run(block.text)
     sizes = [line.split(", ")[-1] for line in capsys.readouterr().out.splitlines()]
     assert sizes == ["56])", "28])", "14])", "7])"]

@@ -66,7 +66,7 @@ def test_a_file_without_a_recipe_takes_the_model_from_the_command_line(folder):
 
 
 def test_a_picture_is_decoded_as_for_a_prediction(folder):
-    """16 bits a channel become 8, and the EXIF orientation is followed."""
+    """16 bits a channel become 8."""
     from visualize import _open_image
 
     levels = np.zeros((20, 40), np.uint16)

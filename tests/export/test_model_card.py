@@ -4,8 +4,13 @@ import json
 
 import pytest
 import timm
+import torch
 
+from soft.data.classes import imagenet_wnids
+from soft.export.card_usage import files_of_earlier_exports
 from soft.export.model_card import NOT_RECORDED, build_card, card_text
+from soft.export.training_data import training_data
+from soft.models.metadata import Metadata
 from tests.export.small_model import FACTS, small_model
 
 RESULT = {
@@ -59,7 +64,7 @@ def test_a_card_from_a_run(run):
         "best val/loss: 0.125",
         "val/top1 at the end: 97.00 %",
         "val/top5 at the end: 99.50 %",
-        "ema weights of best.ckpt",
+        "The metrics of best.ckpt are not recorded",
         "model: name soft_pico, attention soft, num_landmarks 4",
         "optimizer: opt adamw, lr 0.016",
         "augment: mixup 0.0, label_smoothing 0.1",
@@ -93,6 +98,95 @@ def test_a_card_of_raw_weights_has_not_the_figures_of_their_average(run, validat
     assert "0.125" not in text
     assert ("val_raw/top1 at the end: 31.00 %" in text) == validated
     assert ("raw weights were not validated" in text) != validated
+
+
+ROWS = """epoch,step,lr,train/loss_epoch,val/top1,val/top5,val/loss,val_raw/top1
+0,21,0.1,,,,,
+0,21,,,88.0,96.0,0.5,77.0
+0,21,,1.2,,,,
+1,43,,,97.0,99.5,0.25,79.0
+"""
+
+
+def saved(run, name, step, validating=False):
+    """Write a checkpoint that stands after so many steps; return its path."""
+    path = run.with_name(name)
+    torch.save({"position": {"global_step": step, "validating": validating}}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "weights", "own"),
+    [
+        ("best.ckpt", 22, "ema", ["val/top1: 88.00 %", "val/top5: 96.00 %", "val/loss: 0.5"]),
+        ("last.ckpt", 44, "ema", ["val/top1: 97.00 %", "val/top5: 99.50 %", "val/loss: 0.25"]),
+        ("best.ckpt", 22, "raw", ["val_raw/top1: 77.00 %"]),
+    ],
+    ids=str,
+)
+def test_the_results_are_those_of_the_exported_weights(run, name, step, weights, own):
+    (run.parents[1] / "metrics.csv").write_text(ROWS)
+    recipe = {**RECIPE, "ema": {"decay": 0.99}}
+    card = build_card(small_model(), saved(run, name, step), FACTS, recipe, weights, None, [])
+    results = card["usage"].partition("## Results\n")[2].partition("\n\n## ")[0]
+    assert results.splitlines()[1:] == [f"- {line}" for line in own]
+    assert f"weights of {name} on the validation images of digits" in results
+
+
+@pytest.mark.parametrize(("step", "validating"), [(30, False), (44, True)])
+def test_weights_between_two_validations_have_no_results_of_their_own(run, step, validating):
+    (run.parents[1] / "metrics.csv").write_text(ROWS)
+    card = build_card(small_model(), saved(run, "last.ckpt", step, validating), FACTS, RECIPE, "ema", None, [])
+    assert "The metrics of last.ckpt are not recorded. These are the run's" in card["usage"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "names", "data", "expected"),
+    [
+        ("imagenet", imagenet_wnids(), {}, ("imagenet", "imagenet")),
+        ("imagenet_wds", imagenet_wnids(), {}, ("imagenet", "imagenet")),
+        ("imagenet", ["cat", "dog"], {}, ("own images in class folders (2 classes)", None)),
+        ("imagenet_wds", ["cat", "dog"], {}, ("own images in shards (2 classes)", None)),
+        ("imagenet", None, {}, ("own images in class folders (2 classes)", None)),
+        ("hf", ["cat", "dog"], {"path": "uoft-cs/cifar10"}, ("uoft-cs/cifar10", "uoft-cs/cifar10")),
+        ("hf", ["a"], {"path": "/home/me/photos"}, ("own images in the Hugging Face format (photos)", None)),
+        ("hf", ["a"], None, ("own images in the Hugging Face format (name not recorded)", None)),
+        ("digits", ["0", "1"], {}, ("digits", "digits")),
+        (None, None, {}, (None, None)),
+    ],
+)
+def test_data_that_only_looks_like_imagenet(dataset, names, data, expected):
+    metadata = Metadata(dataset=dataset, class_names=None if names is None else tuple(names))
+    assert training_data(metadata, data and {"data": data}, len(names or "ab")) == expected
+
+
+def test_a_card_of_own_images(run):
+    facts = Metadata(dataset="imagenet", class_names=("cat", "dog", "owl"))
+    text = card_text(build_card(small_model(), run, facts, RECIPE, "ema", None, []), "soft_pico")
+    assert "trained on own images in class folders (3 classes)." in text
+    assert "imagenet" not in text
+    assert "datasets:" not in text
+
+
+def test_a_card_of_programs_for_another_size(run):
+    files = ["model.pt2", "model.safetensors"]
+    card = build_card(small_model(), run, FACTS, RECIPE, "ema", None, files, img_size=(64, 96))
+    assert card["details"]["Model stats"]["Image size"] == "64x96 px in model.pt2; 32x48 px in the training"
+    assert "FLOPs (multiply-adds)" not in card["details"]["Model stats"]
+    assert "of digits at the training's 32x48 px" in card["usage"]
+    same = build_card(small_model(), run, FACTS, RECIPE, "ema", None, files, img_size=(32, 48))
+    assert same == build_card(small_model(), run, FACTS, RECIPE, "ema", None, files)
+
+
+def test_files_of_an_earlier_export_are_named(tmp_path):
+    for name in ("model.onnx", "model.pt2", "model.safetensors", "config.json", "notes.txt"):
+        (tmp_path / name).touch()
+    earlier = files_of_earlier_exports(tmp_path, ["model.pt2"])
+    assert earlier == ["model.onnx", "model.safetensors", "config.json"]
+    assert files_of_earlier_exports(tmp_path, ["model.safetensors"]) == ["model.pt2", "model.onnx"]
+    card = build_card(small_model(), tmp_path / "w.pth", None, None, "raw", None, ["model.pt2"], earlier=earlier)
+    assert "does not describe model.onnx, model.safetensors, config.json in this folder" in card["usage"]
+    assert "onnxruntime" not in card["usage"]
 
 
 def test_what_is_not_known_is_said(tmp_path):

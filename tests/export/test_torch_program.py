@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from torch.export.passes import move_to_device_pass
 
 from soft.errors import SettingError
+from soft.export.card_usage import describe_usage
 from soft.export.output_check import check_difference
 from soft.export.timm_folder import check_account, export_timm, push
 from soft.export.torch_program import export_program, program_metadata
@@ -36,6 +38,20 @@ def test_a_model_of_token_ids(tmp_path):
     program, tokens = torch.export.load(tmp_path / "model.pt2").module(), torch.randint(9, (4, 2, 1, 16))
     with torch.no_grad():
         torch.testing.assert_close(program(tokens), model(tokens), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inverse", ["newton", "cholesky"])
+def test_a_program_moves_to_another_device(tmp_path, inverse):
+    """It has constants and autocast regions of the CPU, which `.to` leaves there and a pass of PyTorch moves."""
+    model = small_model(inverse=inverse)
+    export_program(model, tmp_path / "model.pt2", (32, 48))
+    code = describe_usage(model, "soft_pico", ["model.pt2"], "FOLDER", integers=False)
+    (words,) = (line for line in code.splitlines() if "move_to_device_pass(" in line)
+    names = {"program": torch.export.load(tmp_path / "model.pt2"), "move_to_device_pass": move_to_device_pass}
+    exec(words.removeprefix("# ").replace("cuda", "meta"), names)
+    logits = names["model"](torch.empty(5, 3, 32, 48, device="meta"))
+    assert (logits.device.type, logits.shape) == ("meta", (5, 3))
 
 
 @pytest.mark.slow

@@ -61,6 +61,16 @@ def test_an_image_is_prepared_as_in_training(model, folder, options):
     assert not found.notes
 
 
+def test_photographs_that_are_stored_turned_are_counted(model, folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the orientation
+    with Image.open(folder / "0.png") as image:
+        image.convert("RGB").save(folder / "0.jpg", exif=exif)
+    found = soft.predict(model, folder)
+    assert [image.file.name for image in found.images] == ["0.jpg", "0.png", "1.png", "2.png", "4.png"]
+    assert "orientation in EXIF data: 1 of the images." in found.notes[0]
+
+
 def test_only_the_first_classes_and_pictures(model, folder):
     found = soft.predict(model, [folder / "0.png", folder / "1.png"], top=2, pictures=1)
     assert [len(image.classes) for image in found.images] == [2, 2]
@@ -161,3 +171,12 @@ def test_files(tmp_path, photographs, capsys):
     found.pictures.extend([np.asarray(photographs[0].resize((32, 24)))] * 2)
     sheet = Image.open(write_predictions(found, {}, tmp_path)["contact sheet"])
     assert sheet.width > sheet.height > 200
+
+
+def test_a_name_that_is_no_text_stands_on_the_contact_sheet(tmp_path, photographs):
+    """Linux allows a file that is called caf<E9>.jpg, which is no UTF-8."""
+    image = Prediction(tmp_path / "caf\udce9\n.jpg", ("cat",), (1.0,))
+    found = Predictions(images=[image], pictures=[np.asarray(photographs[0].resize((32, 24)))])
+    written = write_predictions(found, {}, tmp_path)
+    assert Image.open(written["contact sheet"]).width > 200
+    assert r"caf\udce9" in written["predictions"].read_text()

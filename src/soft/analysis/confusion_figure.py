@@ -4,6 +4,7 @@ from matplotlib.figure import Figure
 
 from soft.analysis.class_tables import Confusion, reduced
 from soft.data.classes import short_name
+from soft.drawing import drawable
 
 MAX_SHOWN = 30  # classes; of more, those of the most frequent confusions are shown
 _LONGEST = 22  # characters of a name
@@ -36,5 +37,5 @@ def draw_confusion(matrix: Confusion) -> Figure:
 
 
 def _label(name: str) -> str:
-    name = short_name(name)
+    name = drawable(short_name(name))
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

@@ -13,52 +13,68 @@ from soft.analysis.confusion_figure import draw_confusion
 from soft.analysis.evaluation_files import CONFUSION, CONFUSION_PICTURE, MISTAKES, PER_CLASS, PREDICTIONS
 from soft.data.classes import short_name
 from soft.data.image_sets import image_name
+from soft.drawing import replace_figure
 from soft.studies.picture_grid import draw_picture_grid
-from soft.writing import replace_csv, replace_file
+from soft.writing import replace_csv
 
 SHOWN_MISTAKES = 24
 
 
-def write_details(
-    answers: Answers, names: Sequence[str], evaluated: Sequence[int], datamodule: LightningDataModule, folder: Path
+def write_tables(
+    answers: Answers, names: Sequence[str], evaluated: Sequence[int], images: object, folder: Path
 ) -> tuple[list[ClassResult], list[str]]:
-    """Write the files, and remove those of an earlier evaluation that this one does not have.
+    """Write the tables, and remove that of an earlier evaluation that this one does not have.
 
     - predictions.csv: for each image its file (or its place in the data set), its class `label`, the answer `class`,
       and the probabilities of both.
     - per_class.csv: for each class its images, those recognised, `top1` in percent, the answers with it, their
       `precision` in percent, the class that it was taken for most often, and how often.
-    - confusion.csv, confusion.png: numbers of images, a row for each class and a column for each answer.
-    - mistakes.png: the SHOWN_MISTAKES wrong answers of the highest probability, where the data are pictures.
+    - confusion.csv: numbers of images, a row for each class and a column for each answer.
 
     Args:
         answers: to the evaluated images.
         names: of the model's classes.
         evaluated: the model's classes that the data set has, in the data set's order.
-        datamodule: holds the images, for their names and pictures.
+        images: the data set, for the images' names.
 
     Returns:
         The results of the classes, and sentences about files that were left out.
     """
-    images = datamodule.sets.val
     results, matrix = class_results(answers, names, evaluated), confusion(answers, names, evaluated)
     replace_csv(folder / PREDICTIONS, _prediction_rows(answers, names, images))
     replace_csv(folder / PER_CLASS, _class_rows(results))
     notes = []
     if matrix is None:
         notes.append(f"{CONFUSION} and {CONFUSION_PICTURE} are left out: there are more than {MAX_CLASSES:,} classes.")
-        for name in (CONFUSION, CONFUSION_PICTURE):
-            (folder / name).unlink(missing_ok=True)
+        (folder / CONFUSION).unlink(missing_ok=True)
     else:
         cells = ([name, *line] for name, line in zip(matrix.rows, matrix.counts.tolist(), strict=True))
         replace_csv(folder / CONFUSION, [["class", *matrix.columns], *cells])
-        _save(draw_confusion(matrix), folder / CONFUSION_PICTURE)
-    sheet = _draw_mistakes(answers, names, datamodule)
-    if sheet is None:
-        (folder / MISTAKES).unlink(missing_ok=True)
-    else:
-        _save(sheet, folder / MISTAKES)
     return results, notes
+
+
+def write_pictures(
+    answers: Answers, names: Sequence[str], evaluated: Sequence[int], datamodule: LightningDataModule, folder: Path
+) -> None:
+    """Write the pictures, and remove those of an earlier evaluation that this one does not have.
+
+    - confusion.png: the table of `write_tables`.
+    - mistakes.png: the SHOWN_MISTAKES wrong answers of the highest probability, where the data are pictures.
+
+    Args:
+        answers, names, evaluated: as for `write_tables`.
+        datamodule: holds the images.
+    """
+    matrix = confusion(answers, names, evaluated)
+    pictures = {
+        CONFUSION_PICTURE: matrix and draw_confusion(matrix),
+        MISTAKES: _draw_mistakes(answers, names, datamodule),
+    }
+    for name, figure in pictures.items():
+        if figure is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            replace_figure(folder / name, figure)
 
 
 def weakest(results: Sequence[ClassResult], shown: int = 3) -> str:
@@ -105,7 +121,3 @@ def _draw_mistakes(answers: Answers, names: Sequence[str], datamodule: Lightning
         file = Path(image_name(datamodule.sets.val, index)).name
         captions.append((f"{answer}: {100 * answers.probabilities[place]:.0f} %", f"is {label}", file))
     return draw_picture_grid(pictures, captions, f"the most confident of {len(wrong):,} mistakes")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    replace_file(path, lambda file: figure.savefig(file, format="png"))

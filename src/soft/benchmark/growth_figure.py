@@ -6,6 +6,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from soft.drawing import replace_figure
+
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
@@ -30,4 +32,4 @@ def draw_growth(picture: Path, size: str, panels: Mapping[str, Curves]) -> None:
         axes.grid(alpha=0.25, which="both")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="upper left")
-    figure.savefig(picture, dpi=150)
+    replace_figure(picture, figure, dpi=150)

@@ -1,12 +1,15 @@
 """The output of a benchmark: progress, tables on the screen, and the same tables as CSV files."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from soft.writing import replace_text
 
 Row = Mapping[str, object]
 
@@ -30,7 +33,8 @@ class Reporter:
         self._status = self._notes.status("")
 
     def start(self) -> None:
-        """Print the conditions of the measurement."""
+        """Make the folder, and print the conditions of the measurement."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         for name, fact in self.facts.items():
             self._screen.print(f"{name:<14}{fact}", highlight=False, soft_wrap=True)
 
@@ -45,11 +49,12 @@ class Reporter:
     def table(self, name: str, title: str, rows: Sequence[Row]) -> None:
         """Print `rows`, which all have the same columns, and write them to `name`.csv."""
         self._status.stop()
-        with (self.folder / f"{name}.csv").open("w", newline="") as file:
-            file.writelines(f"# {fact}: {value}\n" for fact, value in self.facts.items())
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO()
+        text.writelines(f"# {fact}: {value}\n" for fact, value in self.facts.items())
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        replace_text(self.folder / f"{name}.csv", text.getvalue())
         table = Table(box=box.SIMPLE_HEAD)
         for column in rows[0]:
             number = all(isinstance(row[column], (int, float, type(None))) for row in rows)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import simplejpeg
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from soft.data.bad_images import UnreadableImageError
@@ -40,26 +40,20 @@ def open_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Im
     return image
 
 
-def open_upright(file: str | Path) -> Image.Image:
-    """Open an image file as `open_image` does, turned as its EXIF orientation says, for photographs that people took.
+def is_turned(image: Image.Image) -> bool:
+    """Return whether an image that `open_image` opened is stored turned, as its EXIF orientation says.
 
-    Data sets are read without it, as the field does with ImageNet. A file that is upright stays undecoded.
-
-    Raises:
-        UnreadableImageError: as for `open_image`, or the file is turned and damaged.
+    `decode` ignores that, as the field does with ImageNet. Photographs of phones are often stored so.
     """
-    image = open_image(file)
     # Pillow turns a TIFF by itself, and would decode a PNG to look for the orientation behind its pixels.
-    if image.format not in ("JPEG", "MPO", "WEBP", "AVIF") and "exif" not in image.info:
-        return image
+    if image.format not in ("JPEG", "MPO", "WEBP", "AVIF") and (image.format == "TIFF" or "exif" not in image.info):
+        return False
     try:
-        turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except Exception:  # broken EXIF data in an image that can be read
-        return image
-    if not turned:
-        return image
-    with image, _unreadable(image.filename):
-        return ImageOps.exif_transpose(image)
+        return False
 
 
 def decode(image: Image.Image, box: Box | None = None, target: tuple[int, int] | None = None) -> Tensor:

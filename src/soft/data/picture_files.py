@@ -8,13 +8,17 @@ from pathlib import Path
 from PIL import Image
 from torch.utils.data import Dataset
 
-from soft.data.decoding import open_upright
+from soft.data.decoding import is_turned, open_image
 from soft.data.image_files import EXTENSIONS, count_extensions, is_hidden, is_image, left_out
 from soft.errors import SettingError, first_few
 
 
 class PictureFiles(Dataset):
-    """Image files; `files[index]` is (PIL image as `open_upright` gives it, `index` in place of a label)."""
+    """Image files, read as those of a data set are.
+
+    `files[index]` is (PIL image as `open_image` gives it, number). The number, in place of a label, is `index`, and
+    `index + len(files)` for an image that is stored turned (`soft.data.decoding.is_turned`).
+    """
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = paths
@@ -23,7 +27,8 @@ class PictureFiles(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return open_upright(self.paths[index]), index
+        image = open_image(self.paths[index])
+        return image, index + len(self) * is_turned(image)
 
 
 def find_pictures(images: str | Path | Sequence[str | Path]) -> tuple[list[Path], list[str]]:

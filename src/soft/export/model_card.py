@@ -6,11 +6,13 @@ from pathlib import Path
 from timm.models._hub import generate_readme
 from torch import nn
 
+from soft.export.card_results import describe_results
+from soft.export.card_usage import describe_usage
+from soft.export.training_data import training_data
 from soft.models.factory import describe_model
 from soft.models.metadata import Metadata
 from soft.runs.folder import run_folder
-from soft.runs.metrics import RAW, VALIDATED, show_metric
-from soft.runs.result import best_value, read_result
+from soft.runs.result import read_result
 
 NOT_RECORDED = "not recorded with this file"
 CITATION = """@inproceedings{SOFT,
@@ -32,6 +34,8 @@ def build_card(
     files: Collection[str],
     source: str = "local-dir:FOLDER",
     integers: bool = False,
+    img_size: tuple[int, int] | None = None,
+    earlier: Collection[str] = (),
 ) -> dict[str, object]:
     """Return the card as timm's `generate_readme` takes it.
 
@@ -45,40 +49,52 @@ def build_card(
         files: the names of the files that the card comes with.
         source: where timm finds model.safetensors and config.json, as `timm.create_model` takes it.
         integers: the model takes token ids, and no images.
+        img_size: height and width that programs among `files` take; None for those of the training.
+        earlier: names of files of earlier exports in the same folder, which the card does not describe.
     """
     folder = run_folder(checkpoint.absolute())
     result = (folder and read_result(folder)) or {}
     facts, environment = result.get("facts", {}), result.get("environment", {})
     averaged = bool((recipe or {}).get("ema", {}).get("decay"))
-    name, dataset = model.pretrained_cfg["architecture"], (metadata and metadata.dataset) or None
-    size = "x".join(map(str, metadata.img_size)) if metadata and metadata.img_size else NOT_RECORDED
-    example = "example" if integers else "image"
+    name, example = model.pretrained_cfg["architecture"], "example" if integers else "image"
+    data, tag = training_data(metadata, recipe, model.num_classes)
+    unit = "positions" if integers else "px"
+    trained = metadata and metadata.img_size
+    programs = [file for file in files if file.endswith((".pt2", ".onnx"))]
+    resized = bool(trained and img_size and programs and tuple(img_size) != tuple(trained))
+    size = f"{_size(trained)} {unit}" if trained else NOT_RECORDED
+    if resized:
+        size = f"{_size(img_size)} {unit} in {' and '.join(programs)}; {size} in the training"
     stats = {
         "Parameters": f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M",
-        **({"Input size": f"{size} positions"} if integers else {"Image size": f"{size} px"}),
+        "Input size" if integers else "Image size": size,
         "Classes": model.num_classes,
     }
-    if "macs" in facts:
+    if "macs" in facts and not resized:
         stats["FLOPs (multiply-adds)"] = f"{facts['macs'] / 1e9:.3g} G per {example}"
     kind = "classification of token ids" if integers else "image classification"
     details: dict[str, object] = {"Model type": kind, "Model stats": stats}
-    if dataset:
-        details["Dataset"] = dataset
+    if tag:
+        details["Dataset"] = tag
     details["Papers"] = [
         "SOFT: Softmax-free Transformer with Linear Complexity: https://arxiv.org/abs/2110.11945",
         "Softmax-free Linear Transformers: https://arxiv.org/abs/2207.03341",
     ]
+    source_of_results = f"the validation {example}s of {data or 'its data'}" + (
+        f" at the training's {_size(trained)} {unit}" if resized else ""
+    )
+    results = describe_results(folder, result, checkpoint, weights, averaged, source_of_results)
     sections = {
-        "": _usage(model, name, files, source, integers),
-        "Results": _results(result, checkpoint, weights, dataset, example, averaged),
+        "": describe_usage(model, name, files, source, integers, earlier),
+        "Results": results or f"- Metrics: {NOT_RECORDED}.",
         "Training": _training(recipe, facts, environment, command, example),
         "Preprocessing and classes": _preprocessing(metadata, model, integers),
-        "Limits": _limits(dataset, facts, model.num_classes, example),
+        "Limits": _limits(data, facts, model.num_classes, example),
     }
     return {
         "license": "mit",
         "tags": [*([] if integers else ["image-classification"]), "timm", "soft"],
-        "description": f"{_describe_attention(model, name)}, trained on {dataset or 'data that is not recorded'}.",
+        "description": f"{_describe_attention(model, name)}, trained on {data or 'data that is not recorded'}.",
         "details": details,
         "usage": "\n\n".join(f"## {title}\n{text}" if title else text for title, text in sections.items()),
         "citation": CITATION,
@@ -94,75 +110,15 @@ def card_text(card: Mapping[str, object], name: str) -> str:
     return generate_readme(dict(card), name)
 
 
+def _size(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))
+
+
 def _describe_attention(model: nn.Module, name: str) -> str:
     attention = (describe_model(model) or {}).get("attention", "soft")
     if attention in ("soft", "soft_norm"):
         return f"{name}, a softmax-free transformer whose attention is linear in the number of tokens"
     return f"{name} with {attention} attention in place of SOFT's own"
-
-
-def _usage(model: nn.Module, name: str, files: Collection[str], source: str, integers: bool) -> str:
-    inputs = _TOKENS.format(channels=model.in_chans) if integers else _IMAGES
-    parts = []
-    if "model.safetensors" in files:
-        parts.append(_TIMM.format(name=name, source=source, inputs=inputs))
-    if "model.pt2" in files:
-        parts.append(_PT2)
-    if onnx := [file for file in files if file.endswith(".onnx")]:
-        parts.append(_ONNX.format(file=onnx[0]))
-    if len(parts) > ("model.safetensors" in files):
-        taken = (
-            f"token ids (B, {model.in_chans}, H, W) as int64, in place of the `images` above"
-            if integers
-            else f"normalised images (B, {model.in_chans}, H, W)"
-        )
-        parts.append(f"Programs take {taken}, and name classes and preprocessing in their metadata.")
-    return "\n\n".join(parts)
-
-
-_TIMM = """```python
-import soft, timm  # soft tells timm of {name}
-
-model = timm.create_model("{source}", pretrained=True).eval()  # from model.safetensors and config.json
-{inputs}
-```"""
-_IMAGES = """transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-probabilities = model(transform(image).unsqueeze(0)).softmax(-1)  # image: a PIL image in RGB"""
-_TOKENS = "probabilities = model(tokens).softmax(-1)  # tokens: token ids (B, {channels}, H, W) as int64"
-_PT2 = """```python
-import json, torch  # nothing else
-
-files = {"metadata.json": ""}
-model = torch.export.load("model.pt2", extra_files=files).module()
-probabilities, classes = model(images).softmax(-1), json.loads(files["metadata.json"])["class_names"]
-```"""
-_ONNX = """```python
-import onnxruntime
-
-session = onnxruntime.InferenceSession("{file}")
-(logits,) = session.run(None, {{"images": images}})  # a NumPy array
-metadata = session.get_modelmeta().custom_metadata_map  # each value is JSON
-```"""
-
-
-def _results(
-    result: Mapping[str, object], checkpoint: Path, weights: str, dataset: str | None, example: str, averaged: bool
-) -> str:
-    if not result:
-        return f"- Metrics: {NOT_RECORDED}."
-    last, monitor = result.get("last", {}), result.get("monitor", "val/top1")
-    source = f"the validation {example}s of {dataset or 'its data'}"
-    lines = [f"These are the run's metrics on {source}; {weights} weights of {checkpoint.name}."]
-    names = VALIDATED
-    if weights == "raw" and averaged:  # the run's best value, and val/*, are those of the averaged weights
-        names, monitor = RAW, monitor if monitor in RAW else None
-        if not any(name in last for name in RAW):
-            lines.append("- The raw weights were not validated; the run's other figures are of the averaged weights.")
-    if monitor and (best := best_value(result)) is not None:
-        lines.append(f"- best {monitor}: {show_metric(monitor, best)}")
-    shown = {name: last[name] for name in names if name in last}
-    lines += [f"- {name} at the end: {show_metric(name, value)}" for name, value in shown.items()]
-    return "\n".join(lines)
 
 
 def _training(
@@ -237,8 +193,8 @@ def _preprocessing(metadata: Metadata | None, model: nn.Module, integers: bool) 
     )
 
 
-def _limits(dataset: str | None, facts: Mapping[str, object], classes: int, example: str) -> str:
-    known = dataset or "the training data"
+def _limits(data: str | None, facts: Mapping[str, object], classes: int, example: str) -> str:
+    known = data or "the training data"
     few = facts.get("train_images", 10**9) < 100_000
     lines = [
         f"- Every {example} is given one of {classes} classes, also one that belongs to none of them.",

@@ -1,5 +1,6 @@
 """Prints the plan of a run: a few lines of it at a launch, all of it in a preflight."""
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from soft.launch.resources import Resources
 from soft.monitoring.console import print_rows
 from soft.runs.folder import from_here
 from soft.training.optim import REFERENCE_BATCH
+from soft.writing import replace_text
 
 WIDTH = 80
 _HEADINGS = {
@@ -53,12 +55,13 @@ def print_preflight(plan: Plan, path: Path, mask: Callable[[str], str] = str) ->
         path: the file.
         mask: function that removes secrets from a text.
     """
-    with path.open("w") as file:
-        for console in (Console(highlight=False), Console(highlight=False, file=file, width=WIDTH)):
-            console.width = min(console.width, WIDTH)
-            for part in _parts(plan, mask):
-                # Sentences are not wrapped, because commands and paths in them could not be copied then.
-                console.print(part, soft_wrap=isinstance(part, Text))
+    text = io.StringIO()
+    for console in (Console(highlight=False), Console(highlight=False, file=text, width=WIDTH)):
+        console.width = min(console.width, WIDTH)
+        for part in _parts(plan, mask):
+            # Sentences are not wrapped, because commands and paths in them could not be copied then.
+            console.print(part, soft_wrap=isinstance(part, Text))
+    replace_text(path, text.getvalue())
 
 
 def _common_rows(plan: Plan, full: bool = False) -> dict[str, str]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from soft.drawing import replace_figure
 from soft.runs.idle_attention import MIN_SHARE, by_stage
 from soft.runs.result import read_metrics
-from soft.writing import replace_file
 
 
 class Curves(Callback):
@@ -88,5 +88,5 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
-    replace_file(picture, lambda file: figure.savefig(file, format="png", dpi=150))
+    replace_figure(picture, figure, dpi=150)
     return True

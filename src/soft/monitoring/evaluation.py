@@ -61,21 +61,26 @@ def describe_evaluation(
 
 
 @rank_zero_only
-def write_evaluation(
+def write_evaluation(result: Mapping[str, object], folder: Path) -> None:
+    """Write evaluation.json into `folder`."""
+    replace_text(folder / EVALUATION, json.dumps(result, indent=2) + "\n")
+
+
+@rank_zero_only
+def print_evaluation(
     result: Mapping[str, object],
-    folder: str,
+    folder: Path,
     details: Mapping[str, str] = {},
     example_name: str = "image",
     size_unit: str = "px",
 ) -> None:
-    """Write evaluation.json into `folder`, and print the same for a person.
+    """Print the content of evaluation.json for a person.
 
     Args:
+        folder: of evaluation.json.
         details: more facts for the screen, by their names.
         example_name, size_unit: what the data calls an example and the unit of its size, for the screen.
     """
-    path = Path(folder) / EVALUATION
-    replace_text(path, json.dumps(result, indent=2) + "\n")
     height, width = result["img_size"]
     where = f"{result['devices']} x {result['device']}, {result['precision']}"
     speed = result["images_per_second"]  # a single batch is not timed
@@ -90,7 +95,7 @@ def write_evaluation(
         "model": f"{result['model']}, {result['params'] / 1e6:.2f} M parameters, {result['weights']} weights",
         **({"attention": attention} if (attention := show_stages(result)) else {}),
         "checkpoint": from_here(Path(result["checkpoint"])),
-        "written to": from_here(path),
+        "written to": from_here(folder / EVALUATION),
     }
     print_rows(rows)
     print_notes(result["notes"])

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from soft.data.classes import describe_class, short_name
+from soft.drawing import replace_figure
 from soft.prediction.predictor import Prediction, Predictions
 from soft.studies.picture_grid import draw_picture_grid
-from soft.writing import replace_csv, replace_file, replace_text
+from soft.writing import replace_csv, replace_text
 
 CSV, JSON, SHEET = "predictions.csv", "predictions.json", "contact_sheet.png"
 COLUMNS = ("file", "rank", "class", "probability")
@@ -99,5 +100,4 @@ def _draw_contact_sheet(predictions: Predictions, path: Path) -> None:
         )
         for image in shown
     ]
-    sheet = draw_picture_grid(predictions.pictures, captions)
-    replace_file(path, lambda file: sheet.savefig(file, format="png"))
+    replace_figure(path, draw_picture_grid(predictions.pictures, captions))

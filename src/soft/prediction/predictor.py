@@ -76,7 +76,7 @@ def predict(
     """Return the most probable classes of image files, in the words of the model's training.
 
     Preprocessing and class names are those that the model carries, which `soft.load_model` takes from its checkpoint.
-    Photographs are turned upright first, as their EXIF data says.
+    Photographs are read as they are stored, as those of data sets are; a note says if some are stored turned.
 
     Args:
         model: a classifier (B, 3, H, W) -> (B, num_classes) with timm's `pretrained_cfg`; left on `device`, in
@@ -110,7 +110,7 @@ def predict(
     files = TransformedImages(PictureFiles(paths), transform, seed=0)
     device = next(model.parameters()).device if device is None else torch.device(device)
     loader = create_loader(files, EvalSampler(len(paths)), batch_size, num_workers, device.type)
-    model = model.to(device).eval()
+    model, turned = model.to(device).eval(), 0
     multiply_float32_as("ieee")
     with explained_worker_errors():
         for batch in _with_progress(loader, progress):
@@ -121,7 +121,9 @@ def predict(
             result.pictures.extend(wanted.permute(0, 2, 3, 1).numpy().copy())
             likely = _classify(model, batch, config, device).topk(min(top, len(names)))
             answers = zip(batch.labels.tolist(), likely.values.tolist(), likely.indices.tolist(), strict=True)
-            for index, probabilities, classes in answers:
+            for number, probabilities, classes in answers:
+                index = number % len(paths)
+                turned += number >= len(paths)
                 if not all(map(math.isfinite, probabilities)):
                     raise SettingError(f"The model's answer to {paths[index]} is not finite: its weights are damaged.")
                 words = tuple(names[place] for place in classes)
@@ -129,6 +131,11 @@ def predict(
     if not result.images:
         file, reason = next(iter(result.unreadable.items()))
         raise SettingError(f"None of the {len(paths)} images can be read, such as {file}: {reason}.")
+    if turned:
+        result.notes.append(
+            f"Stored turned, with their orientation in EXIF data: {turned} of the images. They were read as stored, as "
+            "data sets are; `exiftran -ai FILE` turns a JPEG itself."
+        )
     return result
 
 

@@ -16,6 +16,7 @@ from soft.studies.page_blocks import Block, Facts, Listing, Picture, Section
 from soft.studies.plotly_figures import plot_confusion, plot_figure, plot_heat_map
 from soft.studies.table_formats import html_table
 from soft.studies.tables import Table
+from soft.writing import replace_text
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #222; --soft: #444; --line: #ddd; --head: #888; --code: #f4f4f4;
@@ -82,13 +83,13 @@ def write_page(
     body = "\n".join(parts)
     if "plotly-graph-div" in body:
         body = f"<script>{get_plotlyjs()}</script>\n{body}\n<script>{_SCRIPT}</script>"
-    path.write_text(
+    replace_text(
+        path,
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         # Browsers ask for an icon unless there is one.
         f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>\n<h1>{html.escape(title)}</h1>\n'
         f"{body}\n</body></html>\n",
-        encoding="utf-8",
     )
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from soft.drawing import replace_figure
 from soft.studies.figures import COLOURS, Figure
 from soft.studies.heat_map import HeatMap
 from soft.studies.rows import show
@@ -41,7 +42,7 @@ def draw_figure(figure: Figure, path: Path) -> None:
         sheet.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="x-small")
     elif named:
         axes.legend(frameon=False, fontsize="small")
-    sheet.savefig(path, dpi=300)
+    replace_figure(path, sheet, dpi=300)
 
 
 def draw_heat_map(heat_map: HeatMap, path: Path) -> None:
@@ -64,7 +65,7 @@ def draw_heat_map(heat_map: HeatMap, path: Path) -> None:
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     sheet.colorbar(image, label="top-1 (%)").outline.set_visible(False)
-    sheet.savefig(path, dpi=300)
+    replace_figure(path, sheet, dpi=300)
 
 
 def _sheet():

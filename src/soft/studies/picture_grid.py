@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from soft.drawing import drawable
+
 _COLUMNS = 6
 _LONGEST = 28  # characters of a caption's line, so that it stays below its own picture
 _SIDE = 1.9  # inches of a picture's width
@@ -39,6 +41,7 @@ def draw_picture_grid(pictures: Sequence[np.ndarray], captions: Sequence[Sequenc
 
 
 def _shortened(line: str) -> str:
+    line = drawable(line)
     if len(line) <= _LONGEST:
         return line
     half = (_LONGEST - 1) // 2

@@ -57,7 +57,6 @@ def write_run_page(
     if figures := training_figures(run):
         sections.append(Section("Training", [], figures))
     sections.append(settings_section(run, defaults))
-    out.mkdir(parents=True, exist_ok=True)
     notes = [f"Note: {note}" for note in (run.result or {}).get("notes", [])]
     faults = [_unfinished(run, command)] if run.result is None else []
     write_page(out / PAGE, f"Run {run.name}", faults, [], [Facts(summary(run, command)), *_notes(notes), *sections])

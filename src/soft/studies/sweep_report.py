@@ -13,6 +13,7 @@ from soft.studies.study import Study, parse_study
 from soft.studies.sweep import Sweep, read_sweep, varying_settings
 from soft.studies.table_formats import latex, markdown, write_csv
 from soft.studies.tables import Table, heat_map_table, measured_table, published_table
+from soft.writing import replace_text
 
 Block = Table | Figure | HeatMap
 
@@ -38,11 +39,10 @@ def write_report(sweep_folder: str | Path, out: str | Path, page: bool = True) -
     )
 
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     body = [f"# {title}", *(f"> **{fault}**" for fault in faults), *paragraphs]
     for block in blocks:
         body += _write_block(block, out, title)
-    (out / "report.md").write_text("\n\n".join(body) + "\n", encoding="utf-8")
+    replace_text(out / "report.md", "\n\n".join(body) + "\n")
     if page:
         from soft.studies.html_page import write_page
 
@@ -74,7 +74,7 @@ def _write_block(block: Block, out: Path, title: str) -> list[str]:
     """Write the files of a block, and return its paragraphs of Markdown."""
     if isinstance(block, Table):
         write_csv(block.records, out / f"{block.file}.csv")
-        (out / f"{block.file}.tex").write_text(latex(block.columns, block.title), encoding="utf-8")
+        replace_text(out / f"{block.file}.tex", latex(block.columns, block.title))
         heading = [f"## {block.title}"] if block.title != title else []
         return [*heading, *block.notes, markdown(block.columns)]
     draw = draw_heat_map if isinstance(block, HeatMap) else draw_figure

@@ -2,10 +2,12 @@
 
 import csv
 import html
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from soft.studies.tables import Column
+from soft.writing import replace_text
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "−": "$-$", "≥": r"$\geq$"}
 _LATEX |= {"$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -67,7 +69,8 @@ def html_table(columns: Sequence[Column]) -> str:
 
 def write_csv(records: Sequence[Mapping[str, object]], path: Path) -> None:
     """Write records, which share their keys, with a line of names first."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(records[0]))
-        writer.writeheader()
-        writer.writerows(records)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(records[0]))
+    writer.writeheader()
+    writer.writerows(records)
+    replace_text(path, text.getvalue())
