@@ -1,10 +1,8 @@
-import copy
 import math
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
 from soft.attention import ATTENTIONS, UnknownOptionError, attention_options, create_attention
@@ -183,65 +181,6 @@ def test_linear_maps_may_be_quantised(name):
     assert not isinstance(quantised.proj, nn.Linear)
     for one, other in zip(plain, found, strict=True):
         assert (one - other).norm() <= 0.05 * one.norm()
-
-
-class Doubled(nn.Module):
-    """An adapter: another output than the module's that it holds."""
-
-    def __init__(self, base: nn.Module):
-        super().__init__()
-        self.base, self.weight, self.bias = base, base.weight, base.bias
-
-    def forward(self, x):
-        return 2 * self.base(x)
-
-
-PARTS = [
-    (name, part)
-    for name in ATTENTIONS
-    for part, module in small(name).named_modules()
-    if isinstance(module, (nn.Linear, nn.Conv2d))
-]
-
-
-@pytest.mark.parametrize(("name", "part"), PARTS)
-@pytest.mark.parametrize("compiled", [False, True])
-def test_adapters_of_every_part_are_called(name, part, compiled):
-    """An adapter that doubles what a map gives is the map with twice its weights."""
-    attention, x, grid = small(name).double(), torch.randn(2, 77, 32, dtype=torch.float64), (11, 7)
-    adapted = copy.deepcopy(attention)
-    adapted.set_submodule(part, Doubled(adapted.get_submodule(part)))
-    with torch.no_grad():
-        for parameter in attention.get_submodule(part).parameters():
-            parameter.mul_(2)
-    torch._dynamo.reset()
-    call = torch.compile(adapted, backend="eager", fullgraph=True) if compiled else adapted
-    torch.testing.assert_close(call(x, grid), attention(x, grid), rtol=1e-10, atol=1e-12)
-    for one, other in zip(adapted.branches(x, grid), attention.branches(x, grid), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["soft", "none", "nystromformer"])
-def test_pruned_convolutions_keep_following_their_weights(name):
-    """PyTorch's pruning computes the weight in a hook before each call."""
-    attention, x = small(name), torch.randn(2, 48, 32)
-    convolutions = [module for module in attention.modules() if isinstance(module, nn.Conv2d)]
-    for convolution in convolutions:
-        prune.l1_unstructured(convolution, "weight", 0.5)
-    for _ in range(2):
-        attention(x, (8, 6)).square().sum().backward()
-    assert convolutions
-    before = attention(x, (8, 6))
-    with torch.no_grad():
-        convolutions[0].weight_orig.add_(1)
-    assert not torch.allclose(attention(x, (8, 6)), before)
-
-
-def test_another_normalisation_of_landmarks_is_called():
-    attention, x = small("soft"), torch.randn(2, 48, 32)
-    before = attention(x, (8, 6))
-    attention.landmarks.norm = nn.Identity()
-    assert not torch.allclose(attention(x, (8, 6)), before)
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soft.attention.fast.eager import is_plain
-from soft.attention.precision import parameter_type
 from soft.errors import SettingError
 from soft.settings import check_choice, check_positive, check_whole
 
@@ -85,10 +83,6 @@ class LandmarkSampler(nn.Module):
             q, grid = F.adaptive_avg_pool2d(_images(q, grid), self.grid).flatten(2).mT.reshape(b, h, -1, d), self.grid
         self.check_grid(grid)
         if self.conv is not None:
-            if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-                if not is_plain(self.conv, nn.Conv2d):
-                    sampled = self.conv(_images(scale * q, grid).to(parameter_type(self.conv, q.dtype))).to(q.dtype)
-                    return self.activate(sampled.flatten(2).transpose(1, 2).reshape(b, h, -1, d))
             return self.activate(self._convolve(q, self.scaled_filters(q, scale), grid))
         pooled = F.avg_pool2d(_images(q, grid), self.kernel, self.stride)
         return self.activate(scale * pooled.flatten(2).transpose(1, 2).reshape(b, h, -1, d))
@@ -99,10 +93,6 @@ class LandmarkSampler(nn.Module):
 
     def activate(self, sampled: Tensor) -> Tensor:
         """Return LayerNorm and GELU of what was sampled, (B, h, m, d) -> (B, h, m, d)."""
-        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-            if not is_plain(self.norm, nn.LayerNorm):
-                normed = self.norm(sampled.to(parameter_type(self.norm, sampled.dtype)))
-                return F.gelu(normed.to(sampled.dtype))
         weight, bias = self.norm.weight.to(sampled.dtype), self.norm.bias.to(sampled.dtype)
         return F.gelu(F.layer_norm(sampled, [sampled.shape[-1]], weight, bias, self.norm.eps))
 

@@ -3,8 +3,6 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soft.attention.fast.eager import is_plain
-from soft.attention.precision import parameter_type
 from soft.errors import SettingError
 
 
@@ -40,19 +38,6 @@ def convolve(v: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:
         grid: height H and width W in tokens, N = H·W.
     """
     return convolve_tokens(v.transpose(1, 2), filters.to(v.dtype), grid).transpose(1, 2)
-
-
-def local_term(v: Tensor, local: nn.Module, grid: tuple[int, int]) -> Tensor:
-    """Return the convolution of V by `head_filters`, or by a module in their place: (B, h, N, d) -> (B, h, N, d).
-
-    Adapters, and filters with hooks, are called on each channel's image of all heads.
-    """
-    if is_plain(local, nn.Conv2d):
-        return convolve(v, local.weight, grid)
-    b, h, n, d = v.shape
-    images = v.permute(0, 3, 1, 2).reshape(b * d, h, grid[0], grid[1])
-    images = local(images.to(parameter_type(local, v.dtype)))
-    return images.view(b, d, h, n).permute(0, 2, 3, 1).to(v.dtype)
 
 
 def convolve_tokens(tokens: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from soft.attention.fast.depthwise import fast_convolve
-from soft.attention.fast.eager import is_eager, is_plain
+from soft.attention.fast.eager import is_eager
 from soft.attention.heads import check_heads, merge_heads, split_heads
-from soft.attention.local import convolve, head_filters, local_term
+from soft.attention.local import convolve, head_filters
 from soft.attention.precision import at_least_float32, parameter_type, without_autocast
 
 
@@ -48,9 +48,7 @@ class NoAttention(nn.Module):
         """Return the convolution of V in float32 or better, as in SOFT attention: (B, h, N, d) -> (B, h, N, d)."""
         with without_autocast(v.device.type):
             v = at_least_float32(v)
-            if is_eager() and is_plain(self.local, nn.Conv2d):
-                return fast_convolve(v, self.local.weight, grid)
-            return local_term(v, self.local, grid)
+            return fast_convolve(v, self.local.weight, grid) if is_eager() else convolve(v, self.local.weight, grid)
 
     @torch.no_grad()
     def attention_map(self, x: Tensor, grid: tuple[int, int], queries: Sequence[int]) -> Tensor:
@@ -64,5 +62,5 @@ class NoAttention(nn.Module):
         with without_autocast(x.device.type):
             v = self.v(x.to(parameter_type(self.v, x.dtype)))
             v = at_least_float32(split_heads(v, self.num_heads))
-            local = local_term(v, self.local, grid)
+            local = convolve(v, self.local.weight, grid)
         return torch.zeros_like(local), local

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soft.attention.fast.eager import is_plain
 from soft.attention.local import leave_out
 from soft.attention.multihead import MultiHeadAttention
 from soft.attention.precision import parameter_type, without_autocast
@@ -91,9 +90,6 @@ class NystromAttention(MultiHeadAttention):
 
     def convolve(self, v: Tensor) -> Tensor:
         """Return the local term, each head's filter along the sequence: (B, h, N, d) -> (B, h, N, d)."""
-        if not torch.jit.is_scripting():  # noqa: SIM102 - alone, so that scripting skips all of it
-            if not is_plain(self.conv, nn.Conv2d):
-                return self.conv(v.to(parameter_type(self.conv, v.dtype))).to(v.dtype)
         b, h, n, d = v.shape
         # Tokens are a channels-last image one pixel wide. With an image for each head, as in the package, oneDNN
         # (torch 2.15, CPU, float32) is ten times slower, gives filter gradients that are 5 % off, and writes out of

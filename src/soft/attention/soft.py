@@ -15,7 +15,7 @@ from soft.attention.fast.windows import sample_landmarks
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.heads import check_heads, merge_heads, split_heads
 from soft.attention.landmarks import AUTO, LandmarkSampler
-from soft.attention.local import convolve, head_filters, local_term
+from soft.attention.local import convolve, head_filters
 from soft.attention.newton import INVERSES, inverse_residual, kernel_inverse
 from soft.attention.precision import (
     at_least_float32,
@@ -132,9 +132,7 @@ class SoftAttention(nn.Module):
             inverse = factor * inverse
         # In this order nothing costs more than N·m·d.
         x = p @ (inverse @ (p.transpose(-2, -1) @ v))
-        if torch.jit.is_scripting():  # TorchScript's functions take no modules
-            return x + convolve(v, self.local.weight, grid)
-        return x + local_term(v, self.local, grid)
+        return x + convolve(v, self.local.weight, grid)
 
     def fast_inverse(self, a: Tensor) -> Tensor:
         """Return `kernel_inverse` of A with this attention's settings, (B, h, m, m), without a gradient."""
@@ -182,7 +180,7 @@ class SoftAttention(nn.Module):
             v = self.v(x.to(parameter_type(self.v, x.dtype)))
             v = at_least_float32(split_heads(v, self.num_heads))
             x = p @ (self.global_factor(grid) * self.fast_inverse(a) @ (p.transpose(-2, -1) @ v))
-            return x, local_term(v, self.local, grid)
+            return x, convolve(v, self.local.weight, grid)
 
     @torch.no_grad()
     def kernel_mean(self, x: Tensor, grid: tuple[int, int]) -> Tensor:

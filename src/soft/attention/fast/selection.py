@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from soft.attention.fast.eager import is_plain
 from soft.attention.fast.fused import fused_attention
 from soft.attention.fast.windows import sample_landmarks
 from soft.attention.kernels.availability import check_kernels, check_sizes, kernels_work, why_not_sizes
@@ -47,8 +46,6 @@ def select_core() -> Core:
 
 def eager_core(attention: SoftAttention, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return X of Q and V (B, h, N, d), by one autograd function for the landmarks and one for all else."""
-    if not is_plain(attention.local, nn.Conv2d):
-        return attention.compose(q, v, grid)
     landmarks, q = sample_landmarks(attention.landmarks, q, grid, attention.scale)
     filters = attention.local.weight.to(v.dtype)
     scale, normalised, factor = attention.scale, attention.normalised, attention.global_factor(grid)
@@ -68,8 +65,7 @@ def recorded_core(attention: SoftAttention, q: Tensor, v: Tensor, grid: tuple[in
     For torch.compile that is the kernels' operator, where the kernels run. Everything else gets PyTorch's operations,
     whatever `kernels` says: what is exported has to run without Triton.
     """
-    recordable = torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting()
-    if attention.kernels == "torch" or not recordable or not is_plain(attention.local, nn.Conv2d):
+    if attention.kernels == "torch" or not torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting():
         return attention.compose(q, v, grid)
     landmarks = attention.landmarks(q, grid, attention.scale)
     m, d = landmarks.shape[2], landmarks.shape[3]

@@ -6,10 +6,10 @@ Shapes: b images, h heads, N = H·W tokens, d head width, m windows.
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from soft.attention.fast.eager import is_eager, is_plain
+from soft.attention.fast.eager import is_eager
 from soft.attention.landmarks import LandmarkSampler
 
 Pair = tuple[int, int]
@@ -20,8 +20,7 @@ MAX_REPEATS = 4
 def sample_landmarks(sampler: LandmarkSampler, q: Tensor, grid: Pair, scale: float) -> tuple[Tensor, Tensor]:
     """Return the landmarks that `sampler` gives, and the queries for whatever else takes them, see `sample_windows`."""
     overlap = math.prod(sampler.kernel) > MAX_REPEATS * math.prod(sampler.stride)
-    fast = sampler.conv is not None and is_plain(sampler.conv, nn.Conv2d) and is_eager()
-    if not fast or overlap or sampler.resizes(grid):
+    if sampler.conv is None or overlap or sampler.resizes(grid) or not is_eager():
         return sampler(q, grid, scale), q
     sampler.check_grid(grid)
     filters = sampler.scaled_filters(q, scale).permute(0, 2, 3, 1).reshape(q.shape[-1], -1)
