@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from soft.attention.gaussian import gaussian_kernel
-from soft.attention.newton import add_ridge, newton_inverse, plain_start
+from soft.attention.newton import add_ridge, newton_inverse, plain_alpha
 from soft.models import SoftTransformer
 from soft.models.checkpoints import load_weights
 from tests.golden import MODEL_CASES, golden, image, official_weights, relative_error
@@ -67,7 +67,7 @@ def kernels() -> dict[str, Tensor]:
 def newton_residuals(a: Tensor, ridge: bool) -> list[float]:
     """Return the mean ‖I − A·A⁺‖_F / √m after each T of ITERS."""
     inverted = add_ridge(a, normalised=not ridge)
-    iterates = (newton_inverse(inverted, plain_start(a) * inverted, iters) for iters in ITERS)
+    iterates = (newton_inverse(inverted, plain_alpha(a) * inverted, iters) for iters in ITERS)
     eye = torch.eye(a.shape[-1], dtype=a.dtype)
     return [((eye - inverted @ y).flatten(-2).norm(dim=-1).mean() / a.shape[-1] ** 0.5).item() for y in iterates]
 

@@ -10,8 +10,8 @@ from soft.attention.newton import (
     inverse_residual,
     kernel_inverse,
     newton_inverse,
-    normalised_start,
-    plain_start,
+    normalised_alpha,
+    plain_alpha,
 )
 from tests.golden import golden, relative_error
 
@@ -37,7 +37,7 @@ def test_iterates_of_the_released_code(case, iters):
 def test_newton_is_a_spectral_filter(normalised, spread, iters):
     """On an eigenvalue a of A the iterate is (1 − (1 − α·a²)^(2^T)) / a."""
     a = kernel(spread)
-    alpha = normalised_start(a) if normalised else plain_start(a)
+    alpha = normalised_alpha(a) if normalised else plain_alpha(a)
     inverted = add_ridge(a, normalised)
     values, vectors = torch.linalg.eigh(inverted)
     filtered = (1 - (1 - alpha[..., 0] * values**2) ** (2**iters)) / values
@@ -51,7 +51,7 @@ def test_newton_is_a_spectral_filter(normalised, spread, iters):
 
 def test_plain_step_size_is_taken_before_the_ridge():
     a = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
-    assert plain_start(a).item() == pytest.approx(0.9 * 2 / 1.5**2)
+    assert plain_alpha(a).item() == pytest.approx(0.9 * 2 / 1.5**2)
     torch.testing.assert_close(add_ridge(a, False), a + RIDGE * torch.eye(2))
     assert add_ridge(a, True) is a
 
@@ -62,7 +62,7 @@ def test_normalised_step_size_is_halved_until_the_iteration_contracts():
     steps = [2 / 25 / 2**k for k in range(11)]
     norms = [(torch.eye(5) - step * a @ a).abs().sum(0).max().item() for step in steps]
     expected = next((step for step, norm in zip(steps, norms, strict=True) if norm <= 1.01), steps[-1])
-    assert normalised_start(a).item() == normalised_start(a, may_stop=True).item() == pytest.approx(expected)
+    assert normalised_alpha(a).item() == normalised_alpha(a, may_stop=True).item() == pytest.approx(expected)
     assert expected < steps[0]
 
 
@@ -112,7 +112,7 @@ def test_gradient_of_a_truncated_inverse_is_still_the_analytic_one():
 
     b = a.detach().clone().requires_grad_()
     ridged = add_ridge(b, False)
-    newton_inverse(ridged, plain_start(b.detach()) * ridged, 3).backward(g)
+    newton_inverse(ridged, plain_alpha(b.detach()) * ridged, 3).backward(g)
     assert relative_error(b.grad, a.grad) > 0.1
 
 

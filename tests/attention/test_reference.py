@@ -44,7 +44,7 @@ def test_iterates_are_those_of_the_released_code(case, iters):
 def test_the_gradient_of_newton_raphson_is_that_of_the_exact_inverse(iters):
     x = torch.randn(2, 9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     a = reference.gaussian_kernel(x, x).requires_grad_()
-    y = reference.newton_raphson(a, reference.plain_step(a.detach()), iters)
+    y = reference.newton_raphson(a, reference.plain_alpha(a.detach()), iters)
     grad = torch.randn_like(y)
     y.backward(grad)
     torch.testing.assert_close(a.grad, -y.mT @ grad @ y.mT)
@@ -53,8 +53,8 @@ def test_the_gradient_of_newton_raphson_is_that_of_the_exact_inverse(iters):
 def test_the_step_size_is_halved_for_each_matrix_by_itself():
     """Where all landmarks coincide, the eigenvalues of A are m and 0, and 2 / m² is the edge of divergence."""
     a = torch.stack([torch.ones(5, 5), torch.eye(5)]).double()
-    together = reference.normalised_step(a).flatten().tolist()
-    assert together == [reference.normalised_step(matrix).item() for matrix in a]
+    together = reference.normalised_alpha(a).flatten().tolist()
+    assert together == [reference.normalised_alpha(matrix).item() for matrix in a]
     norms = [(torch.eye(5) - alpha * a[0] @ a[0]).abs().sum(0).max().item() for alpha in (2 * together[0], together[0])]
     assert norms[1] <= 1.01 < norms[0]
 

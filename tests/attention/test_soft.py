@@ -84,8 +84,8 @@ def test_attend_is_its_definition(attention, inverse, sampling, grid):
 
 
 def test_the_selected_core_runs_in_eager_pytorch_and_is_never_recorded(monkeypatch):
-    monkeypatch.setattr("soft.attention.soft.select_core", lambda: core)
     calls, core = [], lambda attention, q, v, grid: calls.append(q.shape) or attention.compose(q, v, grid)
+    monkeypatch.setattr("soft.attention.soft.eager_core", core)
     module, x = small().requires_grad_(False), torch.randn(2, 64, 16, dtype=torch.float64)
     expected = module(x, (8, 8))
     assert calls == [(2, 2, 64, 8)]

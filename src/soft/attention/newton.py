@@ -28,7 +28,7 @@ def kernel_inverse(a: Tensor, method: str = "newton", iters: int = 20, normalise
     ridged = add_ridge(a, normalised)
     fixed = ridged.detach()
     if method == "newton":
-        alpha = normalised_start(fixed) if normalised else plain_start(a.detach())
+        alpha = normalised_alpha(fixed) if normalised else plain_alpha(a.detach())
         y = newton_inverse(fixed, alpha * fixed, iters)
     else:
         y = direct_inverse(fixed, method, normalised)
@@ -54,12 +54,12 @@ def newton_inverse(a: Tensor, v0: Tensor, iters: int) -> Tensor:
     return v.reshape(v0.shape)
 
 
-def plain_start(a: Tensor) -> Tensor:
+def plain_alpha(a: Tensor) -> Tensor:
     """Return the step size α = 0.9 · 2 / (largest row sum of A)², (..., 1, 1); A is without its ridge."""
     return 1.8 / a.sum(-1).amax(-1).square()[..., None, None]
 
 
-def normalised_start(a: Tensor, may_stop: bool = False) -> Tensor:
+def normalised_alpha(a: Tensor, may_stop: bool = False) -> Tensor:
     """Return the step size of the normalised variant, (..., 1, 1).
 
     α = 2 / (largest row sum)², halved up to ten times while ‖I − α·A²‖₁ > 1.01. The released code takes α over the
@@ -85,9 +85,13 @@ def normalised_start(a: Tensor, may_stop: bool = False) -> Tensor:
     return alpha.unsqueeze(-1)
 
 
-def add_ridge(a: Tensor, normalised: bool, ridge: float = RIDGE) -> Tensor:
+def add_ridge(a: Tensor, normalised: bool) -> Tensor:
     """Return the matrix that is inverted: A + 0.01·I in the plain variant, A itself in the normalised one."""
-    return a if normalised else a + ridge * torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    return a if normalised else _add_to_diagonal(a)
+
+
+def _add_to_diagonal(a: Tensor, value: float = RIDGE) -> Tensor:
+    return a + value * torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
 
 
 def direct_inverse(ridged: Tensor, method: str, normalised: bool) -> Tensor:
@@ -106,7 +110,7 @@ def direct_inverse(ridged: Tensor, method: str, normalised: bool) -> Tensor:
     eps = 2.2e-16 if ridged.dtype == torch.float64 else 1.2e-7
     rounding = 100 * ridged.shape[-1] * eps if normalised else 0.0
     if method == "cholesky":
-        return torch.cholesky_inverse(torch.linalg.cholesky(add_ridge(ridged, False, rounding)))
+        return torch.cholesky_inverse(torch.linalg.cholesky(_add_to_diagonal(ridged, rounding)))
     return torch.linalg.pinv(ridged, atol=rounding, hermitian=True)
 
 

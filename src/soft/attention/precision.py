@@ -42,9 +42,9 @@ def without_float16_autocast(device_type: str) -> AbstractContextManager:
 
 @contextmanager
 def ieee_products() -> Iterator[None]:
-    """Multiply float32 numbers exactly in this context, also where the process rounds them to TF32.
+    """Multiply float32 numbers in full float32 in this context, also where the process lets GPUs round them to TF32.
 
-    The kernel's exponent and the inverse amplify that rounding, from 2⁻¹¹ to more than the result.
+    The kernel's exponent and the inverse amplify TF32's relative rounding of 2⁻¹¹ until the error exceeds the result.
     """
     before = torch.get_float32_matmul_precision()
     if before == "highest":

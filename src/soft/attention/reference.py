@@ -107,17 +107,17 @@ def kernel_inverse(a: Tensor, iters: int = 20, normalised: bool = False) -> Tens
     """
     if not normalised:
         eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-        return newton_raphson(a + 0.01 * eye, plain_step(a.detach()), iters)
+        return newton_raphson(a + 0.01 * eye, plain_alpha(a.detach()), iters)
     scale = torch.diag_embed(a.sum(dim=-1) ** -0.5)
-    return scale @ newton_raphson(a, normalised_step(a.detach()), iters) @ scale
+    return scale @ newton_raphson(a, normalised_alpha(a.detach()), iters) @ scale
 
 
-def plain_step(a: Tensor) -> Tensor:
+def plain_alpha(a: Tensor) -> Tensor:
     """Return the step size α = 0.9 · 2 / (largest row sum of A)² of each matrix: (..., m, m) -> (..., 1, 1)."""
     return 0.9 * 2 / a.sum(dim=-1).amax(dim=-1)[..., None, None] ** 2
 
 
-def normalised_step(a: Tensor) -> Tensor:
+def normalised_alpha(a: Tensor) -> Tensor:
     """Return the step size of `soft_norm` for each matrix: (..., m, m) -> (..., 1, 1).
 
     α = 2 / (largest row sum of A)² is halved, up to ten times, while ‖I − α·A²‖₁, the largest column sum of absolute

@@ -19,7 +19,7 @@ def attention_share(attention: nn.Module, x: Tensor, grid: tuple[int, int]) -> T
         x: its input, (B, N, C).
         grid: height H and width W in tokens, N = H·W.
     """
-    spread, local = attention.branches(x, grid)
-    whole = (spread + local).flatten(1).norm(dim=1)
-    differing = (spread - spread.mean(-2, keepdim=True)).flatten(1).norm(dim=1)
+    global_term, local_term = attention.branches(x, grid)
+    whole = (global_term + local_term).flatten(1).norm(dim=1)
+    differing = (global_term - global_term.mean(-2, keepdim=True)).flatten(1).norm(dim=1)
     return torch.where(whole == 0, 0.0, differing / whole)

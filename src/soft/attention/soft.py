@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from soft.attention.fast.eager import is_eager
 from soft.attention.fast.early_stop import fast_inverse
-from soft.attention.fast.selection import check_choice_of_kernels, recorded_core, select_core
+from soft.attention.fast.selection import Core, check_choice_of_kernels, eager_core, recorded_core
 from soft.attention.fast.windows import sample_landmarks
 from soft.attention.gaussian import gaussian_kernel
 from soft.attention.heads import check_heads, merge_heads, split_heads
@@ -90,7 +90,7 @@ class SoftAttention(nn.Module):
         self.inverse = inverse
         self.global_scale = global_scale
         self.scale = (dim // num_heads) ** -0.25
-        self.core = select_core()
+        self.core: Core = eager_core
         self.q = nn.Linear(dim, dim)
         self.v = nn.Linear(dim, dim)
         self.landmarks = LandmarkSampler(dim // num_heads, grid, num_landmarks, sampling, landmark_gain)

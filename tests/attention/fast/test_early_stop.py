@@ -4,7 +4,7 @@ import torch
 from soft.attention.fast import early_stop
 from soft.attention.fast.early_stop import fast_inverse, max_plain_eigenvalue, stopped_newton_inverse
 from soft.attention.gaussian import gaussian_kernel
-from soft.attention.newton import INVERSES, RIDGE, kernel_inverse, newton_inverse, plain_start
+from soft.attention.newton import INVERSES, RIDGE, kernel_inverse, newton_inverse, plain_alpha
 from tests.golden import relative_error
 
 
@@ -19,7 +19,7 @@ def steps_and_result(a, iters, monkeypatch):
     """Number of steps that were run, each of two products, and the inverse."""
     products, bmm = [], torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda *args, **kwargs: products.append(1) or bmm(*args, **kwargs))
-    start = plain_start(a - RIDGE * torch.eye(12)) * a
+    start = plain_alpha(a - RIDGE * torch.eye(12)) * a
     result = stopped_newton_inverse(a, start, iters, max_plain_eigenvalue())
     monkeypatch.setattr(torch, "bmm", bmm)
     return len(products) // 2, result
@@ -30,7 +30,7 @@ def test_steps_that_could_only_change_rounding_are_left_out(dtype, monkeypatch):
     a = kernels(3, 3, 3, 3, dtype=dtype)
     steps, early = steps_and_result(a, 20, monkeypatch)
     assert 3 < steps < 20
-    full = newton_inverse(a, plain_start(a - RIDGE * torch.eye(12)) * a, 20)
+    full = newton_inverse(a, plain_alpha(a - RIDGE * torch.eye(12)) * a, 20)
     assert relative_error(early, full) < 8 * torch.finfo(dtype).eps
 
 
@@ -52,7 +52,7 @@ def test_the_steps_begin_at_the_best_multiple_and_end_with_the_first_that_leaves
 def test_any_number_of_steps_gives_what_it_would_one_by_one(iters, monkeypatch):
     a = kernels(0.01, 0.1, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 10)
     _, result = steps_and_result(a, iters, monkeypatch)
-    v = plain_start(a - RIDGE * torch.eye(12)) * a
+    v = plain_alpha(a - RIDGE * torch.eye(12)) * a
     for _ in range(iters):
         v = 2 * v - v @ a @ v
     errors = torch.linalg.matrix_norm(result - v) / torch.linalg.matrix_norm(v)

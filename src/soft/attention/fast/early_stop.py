@@ -9,8 +9,8 @@ from soft.attention.newton import (
     add_ridge,
     direct_inverse,
     newton_inverse,
-    normalised_start,
-    plain_start,
+    normalised_alpha,
+    plain_alpha,
     scale_by_row_sums,
 )
 
@@ -27,7 +27,7 @@ def fast_inverse(a: Tensor, method: str = "newton", iters: int = 20, normalised:
         y = direct_inverse(ridged, method, normalised)
     else:
         readable = may_read(a)
-        alpha = normalised_start(a, may_stop=readable) if normalised else plain_start(a)
+        alpha = normalised_alpha(a, may_stop=readable) if normalised else plain_alpha(a)
         if readable:
             y = stopped_newton_inverse(ridged, alpha * ridged, iters, 2.0 if normalised else max_plain_eigenvalue())
         else:
@@ -36,7 +36,7 @@ def fast_inverse(a: Tensor, method: str = "newton", iters: int = 20, normalised:
 
 
 def max_plain_eigenvalue(ridge: float = RIDGE) -> float:
-    """Return a bound on the eigenvalues of A·αA, with `plain_start`'s α and the ridge in A.
+    """Return a bound on the eigenvalues of A·αA, with `plain_alpha`'s α and the ridge in A.
 
     The largest row sum bounds the eigenvalues of A without its ridge; it is at least 1, because A has a unit diagonal.
     """

@@ -1,4 +1,8 @@
-"""The one place that selects which form of SOFT's attention core runs."""
+"""The forms of SOFT's attention core, and what decides which one runs.
+
+`SoftAttention.attend` takes `eager_core` in eager PyTorch and `recorded_core` otherwise. Exporters, tracers and
+TorchScript get `SoftAttention.compose`, in operations that they know.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ KERNELS = ("auto", "torch", "triton")
 
 
 def check_choice_of_kernels(kernels: str, inverse: str, num_landmarks: int, head_dim: int) -> None:
-    """Refuse kernels that are not known, and `triton` for an attention that it does not have.
+    """Refuse an unknown name of kernels, and `triton` for an attention that there are no Triton kernels for.
 
     The device is not known when an attention is built: it is checked at its first input, or by `check_kernels`.
 
@@ -33,15 +37,6 @@ def check_choice_of_kernels(kernels: str, inverse: str, num_landmarks: int, head
     check_choice("`attention.kernels`", kernels, KERNELS)
     if kernels == "triton":
         check_sizes(torch.float32, inverse, num_landmarks, head_dim)
-
-
-def select_core() -> Core:
-    """Return the core for eager PyTorch; an attention asks once, when it is built.
-
-    Exporters, tracers, TorchScript and torch.func never see it: they get `SoftAttention.compose`, in operations that
-    they know. For torch.compile see `recorded_core`.
-    """
-    return eager_core
 
 
 def eager_core(attention: SoftAttention, q: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:

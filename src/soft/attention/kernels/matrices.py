@@ -59,7 +59,7 @@ def multiply(x, y, m, few: tl.constexpr, block_m: tl.constexpr):
 
 
 @triton.jit
-def normalised_start(a, m, block_m: tl.constexpr):
+def normalised_alpha(a, m, block_m: tl.constexpr):
     """Return the step size of the normalised variant for A.
 
     A² has no negative entry, so column j of I − α·A² has the absolute sum |1 − α·d| + α·(s − d), where d is the
@@ -91,7 +91,7 @@ def newton(a, v, rest, m, iters, limit, normalised: tl.constexpr, few: tl.conste
     size = m * 1.0
     iterate = load_rows(a, marks, m, m, marks, m)
     if normalised:
-        alpha = normalised_start(iterate, m, block_m)
+        alpha = normalised_alpha(iterate, m, block_m)
     else:
         largest = tl.max(tl.sum(iterate, 1), 0)
         alpha = 1.8 / (largest * largest)
