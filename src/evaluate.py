@@ -15,6 +15,7 @@ def evaluate(cfg: DictConfig) -> float:
     from cli.command_line import ConfigError
     from cli.job_name import name_job
     from cli.recorded import build_recorded, evaluated_recipe, recorded_data, typed_command
+    from cli.secrets import masked_loggers
     from soft.analysis.answers import AnswerRecorder
     from soft.analysis.details import weakest, write_pictures, write_tables
     from soft.data.classes import match_classes, unnamed_order
@@ -45,7 +46,7 @@ def evaluate(cfg: DictConfig) -> float:
     check_trainer_settings(given["trainer"])
     if choices.logger == "csv":
         raise ConfigError("logger=csv adds nothing to evaluation.json; choose wandb, tensorboard, all or none.")
-    loggers = [instantiate(node) for name, node in cfg.logger.items() if name != "csv"]
+    loggers = [instantiate(node) for name, node in masked_loggers(given["logger"]).items() if name != "csv"]
     trained, metadata = read_recipe(cfg.checkpoint), read_metadata(cfg.checkpoint)
     options = {key: value for key, value in given["model"]["attention"].items() if value is not None}
     chosen = None if choices.model is None else {**given["model"], "attention": options}

@@ -1,7 +1,7 @@
 """Train a SOFT model: `python src/train.py [group=option ...] [key=value ...]`, settings in conf/train.yaml."""
 
 from cli.entry import DictConfig, OmegaConf, entry
-from cli.secrets import mask_text, masked
+from cli.secrets import mask_text, masked, masked_loggers
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -48,8 +48,9 @@ def train(cfg: DictConfig) -> float | None:
         plan, module = plan_run(recipe, trainer_name, data, begun, folder)
 
         # Loggers, callbacks and trainer
-        job, loggers = name_job(folder), instantiate(cfg.logger).values()
-        loggers = prepare_loggers(loggers, start.position, job.name or cfg.name, job.sweep, recipe)
+        job, loggers = name_job(folder), masked_loggers(OmegaConf.to_container(cfg.logger, resolve=True))
+        name = job.name or recipe["name"]
+        loggers = prepare_loggers(instantiate(loggers).values(), start.position, name, job.sweep, recipe)
         callbacks = instantiate(cfg.callbacks).values()
         identity = {**recipe, "resume": str(start.checkpoint)}  # this has to be the same on every rank
         trainer = create_trainer(plan.hardware, identity, callbacks, loggers, **lightning_options(recipe["trainer"]))

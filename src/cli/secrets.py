@@ -13,6 +13,8 @@ MASK = "***"
 _PREFIX = "SOFT_SECRET_"
 _SHORTEST = 8  # characters; shorter secrets would be found by chance in other words
 
+LOGGED = ("name", "group", "tags", "job_type", "notes")  # settings of loggers that they write down
+
 _NAME = re.compile(r"(?:api_?key|(?:access|secret|private)_key(?:_id)?|token|secret|passwo?r?d|credentials?)$", re.I)
 # In each pattern, the group is the secret.
 _IN_URLS = (
@@ -55,6 +57,20 @@ def masked(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [masked(child) for child in value]
     return mask_text(value) if isinstance(value, str) else value
+
+
+def masked_loggers(loggers: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings of loggers, in plain containers, with `***` for secrets in what they write down.
+
+    The others keep theirs, for a logger may need a key.
+    """
+
+    def shown(settings: object) -> object:
+        if not isinstance(settings, Mapping):  # what is wrong with it is said where the logger is made
+            return settings
+        return {key: masked(value) if key in LOGGED else value for key, value in settings.items()}
+
+    return {name: shown(settings) for name, settings in loggers.items()}
 
 
 def mask_text(text: str) -> str:

@@ -145,11 +145,13 @@ def test_an_override_calls_no_system_function(tmp_path):
     assert not (tmp_path / "caught").exists()
 
 
-# Secrets that are typed in four ways. None of them may appear in anything that a run writes or prints.
+# Secrets that are typed in several ways. None of them may appear in anything that a run writes or prints.
 SECRETS = {
     "url password": ("+study.source=s3://ACCESS:{}@bucket/images", "Hunter2Hunter2"),
     "url token": ("+study.mirror='https://host/path?token={}&part=1'", "tok-0123456789"),
     "key": ("+logger.csv.api_key={}", "key-0123456789"),
+    "note": ("logger.wandb.notes='see https://me:{}@host/x'", "Note2Note2Note2"),
+    "tag": ("logger.wandb.tags=['https://me:{}@host/x']", "Tag4Tag4Tag4"),
     "environment": ("+hydra.job.env_set.WANDB_API_KEY={}", "0123456789" * 4),
 }
 
@@ -166,7 +168,8 @@ def secretive_run(tmp_path_factory):
 
 def test_no_secret_is_written(secretive_run):
     folder, done = secretive_run
-    words = ("logger=wandb", "logger.wandb.mode=offline", "hydra.run.dir=run/evaluation")
+    typed = [SECRETS[name][0].format(SECRETS[name][1]) for name in ("note", "tag")]
+    words = ("logger=wandb", "logger.wandb.mode=offline", *typed, "hydra.run.dir=run/evaluation")
     for command in (("evaluate.py", "checkpoint=run/checkpoints/last.ckpt", *words), ("report.py", "run=run")):
         assert invoke(*command, cwd=folder.parent).returncode == 0
     files = [path for path in folder.rglob("*") if path.is_file()]
