@@ -10,10 +10,13 @@ def verify_data(cfg: DictConfig) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from soft.data.datamodule import ImageDataModule
     from soft.data.verification import find_bad_images
     from soft.errors import SettingError
 
     datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
+    if not isinstance(datamodule, ImageDataModule):
+        raise SettingError(f"data={datamodule.dataset} is a task and no set of image files, so there is nothing to read.")
     datamodule.prepare_data()
     datamodule.setup()
 

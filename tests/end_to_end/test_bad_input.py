@@ -171,3 +171,8 @@ def test_evaluate_refuses(content, texts, tmp_path):
     if content:
         (tmp_path / "bad.ckpt").write_bytes(content)
     _check(invoke("evaluate.py", "checkpoint=bad.ckpt", cwd=tmp_path), texts)
+
+
+@pytest.mark.parametrize("data", ["listops_short", "recall"])
+def test_verify_data_of_a_task(data, tmp_path):
+    _check(invoke("verify_data.py", f"data={data}", cwd=tmp_path), [f"data={data}", "no set of image files"])

@@ -21,7 +21,11 @@ NAMES = {f"num_landmarks={landmarks} seed={seed}": (landmarks, seed) for landmar
     ("typed", "group", "study"),
     [
         (("-m", "trainer=cpu", "hydra.sweep.dir=my_sweep"), "my_sweep", None),
-        (("experiments=landmarks", "trainer=cpu_ddp", "trainer.devices=2"), "landmarks-laptop", "landmarks"),
+        (
+            ("experiments=landmarks", "model/attention=soft", "trainer=cpu_ddp", "trainer.devices=2"),
+            "landmarks-laptop",
+            "landmarks",
+        ),
     ],
     ids=["one process each", "two processes each, a study"],
 )
