@@ -191,7 +191,17 @@ def test_pixels_of_a_set_with_files(fashion_mnist_root):
         ("listops", dict(img_size=40), r"data.img_size=40 has to be \[1, N\]"),
         ("listops", dict(img_size=[1, 10], min_length=9), r"data.min_length=9 leaves no length below the 10 tokens"),
         ("pathfinder", dict(img_size=[32, 16]), "square"),
-        ("pathfinder", dict(dashes=60), "data.dashes=60 do not fit data.img_size=32"),
+        ("pathfinder", dict(dashes=14, dash_length=8), "data.dashes=14 do not fit .* data.dash_length=8, data.gap=2"),
+        (
+            "pathfinder",
+            dict(dashes=14, dash_length=4),
+            "too rarely, .* data.continuity=1 and data.seed_distance=7; use",
+        ),
+        (
+            "listops",
+            dict(img_size=[1, 200], max_depth=3, min_length=60),
+            "Too few .* data.max_depth=3 and data.max_args",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_a_sentence(name, changes, words):

@@ -1,6 +1,7 @@
 """What all generated tasks share: a data set whose examples are functions of (seed, split, index)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,6 +11,20 @@ from torch.utils.data import Dataset
 from soft.settings import check_choice, check_whole
 
 SPLITS = ("train", "val", "test")
+TRIALS = 5  # successes that are waited for before a task is taken to be drawable
+
+
+def succeeds_often(attempt: Callable[[], bool], attempts: int) -> bool:
+    """Return whether attempts that are repeated up to `attempts` times for an example all but never fail altogether.
+
+    One in `attempts`/25 has to succeed; an example then fails with a probability of e⁻²⁵.
+    """
+    found = 0
+    for _ in range(TRIALS * attempts // 25):
+        found += attempt()
+        if found == TRIALS:
+            return True
+    return False
 
 
 class GeneratedTask(Dataset, ABC):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from soft.data.tasks.generated import GeneratedTask
+from soft.data.tasks.generated import GeneratedTask, succeeds_often
 from soft.errors import SettingError
 from soft.settings import check_whole
 
@@ -71,19 +71,28 @@ class ListOps(GeneratedTask):
                 f"`data.min_length`={min_length} leaves no length below the {max_length} tokens of "
                 f"data.img_size=[1, {max_length}]; use at most {max_length - 2}, or a longer sequence."
             )
-        self.draw(np.random.default_rng(seed))  # settings that allow no expression show here
+        rng = np.random.default_rng(seed)
+        if not succeeds_often(lambda: self._fits(self._expression(rng)[0]), ATTEMPTS):
+            raise self._too_rare()
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         for _ in range(ATTEMPTS):
             tokens, value = self._expression(rng)
-            if self.min_length < len(tokens) < self.max_length:
+            if self._fits(tokens):
                 padded = np.full((1, 1, self.max_length), PADDING)
                 padded[..., : len(tokens)] = tokens
                 return padded, value
-        raise SettingError(
-            f"No expression in {ATTEMPTS} of `data.max_depth`={self.max_depth} and `data.max_args`={self.max_args} is "
-            f"longer than `data.min_length`={self.min_length} and shorter than the {self.max_length} tokens of "
-            f"data.img_size=[1, {self.max_length}]; use a smaller `data.min_length`, or a longer sequence."
+        raise self._too_rare()
+
+    def _fits(self, tokens: Sequence[int]) -> bool:
+        return self.min_length < len(tokens) < self.max_length
+
+    def _too_rare(self) -> SettingError:
+        return SettingError(
+            f"Too few expressions of `data.max_depth`={self.max_depth} and `data.max_args`={self.max_args} are longer "
+            f"than `data.min_length`={self.min_length} and shorter than the {self.max_length} tokens of "
+            f"data.img_size=[1, {self.max_length}]; use a smaller `data.min_length`, a larger `data.max_depth` or "
+            "`data.max_args`, or a longer sequence."
         )
 
     def _expression(self, rng: np.random.Generator) -> tuple[list[int], int]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from soft.data.tasks.dashes import Canvas, draw
-from soft.data.tasks.generated import GeneratedTask
+from soft.data.tasks.generated import GeneratedTask, succeeds_often
 from soft.errors import SettingError
 from soft.settings import check_number, check_whole
 
-ATTEMPTS = 500  # at two paths that fit the image
+ATTEMPTS = 5_000  # at two paths that fit the image
 DISTRACTOR_ATTEMPTS = 5  # at each further path, which is left out otherwise
 ANGLES = 36  # directions that a dash may take
 
@@ -106,7 +106,9 @@ class Pathfinder(GeneratedTask):
         self.distractors = distractors
         self.distractor_dashes = distractor_dashes
         self.dot_radius = float(dot_radius)
-        self.scene(np.random.default_rng(seed))  # settings that allow no image show here
+        rng = np.random.default_rng(seed)
+        if not succeeds_often(lambda: self._long_paths(rng, self._canvas()) is not None, ATTEMPTS):
+            raise self._too_rare()
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         scene = self.scene(rng)
@@ -116,20 +118,28 @@ class Pathfinder(GeneratedTask):
     def scene(self, rng: np.random.Generator) -> Scene:
         """Draw what an image shows."""
         for _ in range(ATTEMPTS):
-            canvas = Canvas(self.grid[0], clearance=1.25 * self.gap)
+            canvas = self._canvas()
             long = self._long_paths(rng, canvas)
             if long is not None:
                 break
         else:
-            raise SettingError(
-                f"Two paths of `data.dashes`={self.dashes} do not fit `data.img_size`={self.grid[0]} in {ATTEMPTS} "
-                "attempts; use fewer or shorter dashes, or a larger image."
-            )
+            raise self._too_rare()
         label, start = int(rng.integers(2)), int(rng.integers(2))
         end = start if label else 1 - start
         dots = np.stack([long[start][0, 0], long[end][-1, 1]])
         shorter = (self._distractor(rng, canvas) for _ in range(self.distractors))
         return Scene([*long, *(path for path in shorter if path is not None)], dots, label)
+
+    def _canvas(self) -> Canvas:
+        return Canvas(self.grid[0], clearance=1.25 * self.gap)
+
+    def _too_rare(self) -> SettingError:
+        return SettingError(
+            f"Two paths of `data.dashes`={self.dashes} do not fit `data.img_size`={self.grid[0]}, or too rarely, with "
+            f"`data.dash_length`={self.dash_length:g}, `data.gap`={self.gap:g}, `data.continuity`={self.continuity:g} "
+            f"and `data.seed_distance`={self.seed_distance:g}; use fewer or shorter dashes, smaller gaps, paths that "
+            "are less straight, or a larger image."
+        )
 
     def _long_paths(self, rng: np.random.Generator, canvas: Canvas) -> list[np.ndarray] | None:
         margin = 2 * self.seed_distance
