@@ -16,7 +16,7 @@ def verify_data(cfg: DictConfig) -> None:
 
     datamodule = instantiate(OmegaConf.to_container(cfg.data, resolve=True))
     if not isinstance(datamodule, ImageDataModule):
-        raise SettingError(f"data={datamodule.dataset} is a task and no set of image files, so there is nothing to read.")
+        raise SettingError(f"data={datamodule.dataset} is a task and no set of image files to be read.")
     datamodule.prepare_data()
     datamodule.setup()
 

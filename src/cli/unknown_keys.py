@@ -50,7 +50,9 @@ def check_replaced(cfg: DictConfig, defaults: DictConfig, typed: Sequence[str], 
     """
     for word in typed:
         key, value = key_of(word), word.partition("=")[2]
-        if not isinstance(OmegaConf.select(defaults, key), DictConfig) or is_group(key, folders):
+        if word.startswith("~") or is_group(key, folders):
+            continue
+        if not isinstance(OmegaConf.select(defaults, key), DictConfig):
             continue
         if not OmegaConf.is_dict(OmegaConf.select(cfg, key)):
             groups = [name for name in (key.replace(".", "/"), key.rpartition(".")[2]) if is_group(name, [CONFIG_DIR])]

@@ -66,15 +66,17 @@ def check_launch(launch: Launch | None, devices: int, nodes: int) -> None:
 
 
 def end_with_parent() -> None:
-    """Kill this process as soon as the process that started it has ended, for whatever reason.
+    """Kill this process soon after the process that started it has ended, for whatever reason.
 
-    Otherwise a rank could wait half an hour for a rank that is gone, and hold its GPU meanwhile.
+    Otherwise a rank could wait half an hour for a rank that is gone, and hold its GPU meanwhile. It gets a few seconds
+    to notice the end by itself and to say so.
     """
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+        time.sleep(5)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
