@@ -94,6 +94,9 @@ def test_another_number_of_newton_steps_is_evaluated(trained):
     same = evaluated(trained, "recall", "model.attention.newton_iters=3")
     assert same["loss"] == as_trained["loss"]
     assert same["notes"] == as_trained["notes"]
+    more = evaluated(trained, "recall", "model.attention.num_landmarks=16")
+    assert more["loss"] != as_trained["loss"]
+    assert any("num_landmarks is 16, and was 4" in note for note in more["notes"])
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,6 @@ def test_another_number_of_newton_steps_is_evaluated(trained):
     [
         (["model.attention.newton_iters=0"], "newton_iters=0 has to be a whole number of at least 1"),
         (["model.attention.sampling=first"], "build the model with sampling=conv"),
-        (["model.attention.num_landmarks=16"], "windows of landmarks follow from num_landmarks and img_size"),
         (["model.attention.pinv_iters=3"], "has no option 'pinv_iters'"),
         (["data=digits"], "data=digits gives images, and model.embedding=table takes token ids"),
         (["data.crop_pct=0.9"], "data.dataset=recall does not take data.crop_pct"),

@@ -75,7 +75,7 @@ def test_screen_tells_before_and_after(digits):
     assert "python src/evaluate.py checkpoint=run/checkpoints/best.ckpt" in out
     lines = [line for line in digits[1].stderr.splitlines() if line.startswith("epoch ")]
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
-    for text in ("loss", "top-1", "img/s", "left"):
+    for text in ("step loss", "top-1", "images/s", "left"):
         assert all(text in line for line in lines)
     assert "Warning" not in digits[1].stderr
 
