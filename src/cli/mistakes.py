@@ -48,6 +48,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
     for cause in chain:
         if message := explain_missing(cause) or _explain_place(cause):
             return message
+    if message := next(filter(None, map(_explain_trainer, chain)), None):
+        return message
     if isinstance(error, InstantiationException):
         return _explain_constructor(error)
     if isinstance(error, (HydraException, OmegaConfBaseException)) or _is_group_of_a_number(error):
@@ -60,6 +62,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _explain_trainer(error: BaseException) -> str | None:
+    """Return why Lightning refuses what was typed for its Trainer; None for other errors, and if nothing was typed."""
+    library = sys.modules.get("lightning.fabric.utilities.exceptions")
+    typed = [word for word in sys.argv[1:] if key_of(word).startswith("trainer.")]
+    if library is None or not typed or not isinstance(error, library.MisconfigurationException):
+        return None
+    return f"Lightning's Trainer does not take {' '.join(typed)}: {' '.join(str(error).split())}"
 
 
 def _is_group_of_a_number(error: BaseException) -> bool:
