@@ -24,17 +24,17 @@ def find_folder(config_name: str) -> None:
     """Add to the command line of a command that goes on with a run `hydra.run.dir=...` and the words of that run.
 
     It goes on if `resume` names a run, if `resume=auto` finds one, or if SLURM has queued the job again. The words with
-    which a named run was started hold again, unless others are typed. No folder is added if one is named already, as
+    which a named run was started hold again, unless others are typed. Nothing is added if a folder is named already, as
     for the jobs of a sweep; `resume=auto` then goes on with what is in it.
     """
     args = parse(sys.argv[1:])
     named = any(word.startswith(("hydra.run.dir=", "output_dir=")) for word in args.overrides)
     resume = next((word.partition("=")[2] for word in reversed(args.overrides) if word.startswith("resume=")), "null")
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-    if args.multirun or args.cfg or args.help or args.hydra_help or args.info:
+    if named or args.multirun or args.cfg or args.help or args.hydra_help or args.info:
         return
     of_a_run = resume not in ("auto", "null")
-    if not of_a_run and (named or not (requeued or resume == "auto")):
+    if not (of_a_run or requeued or resume == "auto"):
         return
     name = args.config_name or config_name
     try:
@@ -45,11 +45,11 @@ def find_folder(config_name: str) -> None:
             folder = _folder_of(compose(name, [*words, *args.overrides, *former]), resume)
     except (HydraException, OmegaConfBaseException):  # Hydra will meet the same error and report it
         return
-    if folder is None or named:
+    if folder is None:
         words, former = [word for word in words if key_of(word) != "checkpoint"], []  # its weights are in the run's
     else:
         former.append(f"hydra.run.dir={quote(folder)}")
-    sys.argv[1:] = [*words, *sys.argv[1:], *former]
+    sys.argv += [*words, *former]
     if words and not rank():
         print(f"Note: That run's settings hold where no others are typed: {mask_text(' '.join(map(unquote, words)))}")
 
@@ -62,6 +62,8 @@ def _words_of_run(config_name: str, typed: Sequence[str]) -> list[str]:
     keys = {key_of(word) for word in typed}
     words = [word for word in (folder and recorded_words(folder)) or () if key_of(word) not in {*keys, "resume"}]
     words = [word for word in words if "${oc.env:" not in word and MASK not in word]  # a secret, which is not recorded
+    if any(word.startswith("experiments=") for word in words):
+        return []  # a study's words start a sweep
     try:
         compose(config_name, [*words, *typed])
     except (HydraException, OmegaConfBaseException):  # the configuration has other settings now

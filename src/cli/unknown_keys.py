@@ -11,7 +11,7 @@ from cli.places import CONFIG_DIR, is_group
 
 # Groups whose keys are arguments of what they choose, which refuses those that it does not take.
 _ARGUMENTS = frozenset(
-    {"augment", "benchmark", "callbacks", "data", "logger", "model", "optimizer", "study", "trainer"}
+    {"augment", "benchmark", "callbacks", "data", "logger", "model", "optimizer", "study", "suggested", "trainer"}
 )
 
 
@@ -24,7 +24,9 @@ def nearest(word: str, names: Sequence[str]) -> str:
 
 
 def check_known(settings: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse a setting that this project's own configuration does not have.
+    """Refuse a setting in a group that this project's own configuration does not have.
+
+    A key outside all groups may be there for other settings to refer to.
 
     Args:
         settings: dotted keys of the composed configuration.
@@ -34,7 +36,11 @@ def check_known(settings: Sequence[str], known: Sequence[str]) -> None:
         ConfigError: the message names the first unknown key and the nearest known ones.
     """
     for key in settings:
-        if key.partition(".")[0] not in _ARGUMENTS and not any(f"{key}.".startswith(f"{name}.") for name in known):
+        if (
+            "." in key
+            and key.partition(".")[0] not in _ARGUMENTS
+            and not any(f"{key}.".startswith(f"{name}.") for name in known)
+        ):
             raise ConfigError(f"{key} is not a setting{nearest(key, known)}")
 
 

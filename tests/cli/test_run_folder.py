@@ -75,7 +75,7 @@ def test_the_words_of_a_run_hold_again(begin, monkeypatch, capsys):
     folder = begin(*WORDS)
     record(folder, *WORDS, "resume=auto")
     here = f"hydra.run.dir={quote(folder)}"
-    assert whole_line(monkeypatch, f"resume={folder}") == [*WORDS, f"resume={folder}", here]
+    assert whole_line(monkeypatch, f"resume={folder}") == [f"resume={folder}", *WORDS, here]
     assert "That run's settings hold where no others are typed: optimizer.lr=0.3" in capsys.readouterr().out
     assert whole_line(monkeypatch, *WORDS, f"resume={folder}") == [*WORDS, f"resume={folder}", here]
     assert not capsys.readouterr().out
@@ -87,9 +87,9 @@ def test_typed_words_go_on_in_another_folder(begin, monkeypatch):
     record(folder, *WORDS)
     rest = [WORDS[1], WORDS[3]]
     typed = ["optimizer.lr=1", f"resume={folder}"]
-    assert whole_line(monkeypatch, *typed) == [*rest, *typed]
-    typed = [f"resume={folder}", "hydra.run.dir=other"]
-    assert whole_line(monkeypatch, *typed) == [WORDS[0], *rest, *typed]
+    assert whole_line(monkeypatch, *typed) == [*typed, *rest]
+    for named in (["hydra.run.dir=other"], ["--config-name", "train", "output_dir=other"]):  # as a sweep's job is
+        assert whole_line(monkeypatch, f"resume={folder}", *named) == [f"resume={folder}", *named]
 
 
 def test_words_that_cannot_hold_again(begin, monkeypatch):
@@ -106,7 +106,7 @@ def test_the_config_folder_of_a_run_holds_again(begin, monkeypatch, tmp_path):
     place = search_path_word([f"file://{tmp_path / 'mine'}"])
     folder = begin(place, "trainer=lab")
     record(folder, "trainer=lab", places=[place])
-    assert whole_line(monkeypatch, f"resume={folder}")[:2] == [place, "trainer=lab"]
+    assert whole_line(monkeypatch, f"resume={folder}")[1:3] == [place, "trainer=lab"]
     assert training_command(str(folder)) == f"python src/train.py --config-dir={tmp_path / 'mine'} trainer=lab"
 
 

@@ -175,7 +175,7 @@ def _check_rest(position: Position, recipe: Mapping[str, object], checkpoint: Pa
         SettingError: the checkpoint stands at the last epoch or step of the recipe, or behind it.
     """
     trainer = recipe.get("trainer") or {}
-    epochs, steps = trainer.get("max_epochs", math.inf), trainer.get("max_steps", -1)
+    epochs, steps = trainer.get("max_epochs") or math.inf, trainer.get("max_steps") or -1
     over = f"schedule.epochs={epochs}" if position.epoch >= epochs else f"trainer.max_steps={steps}"
     if position.epoch >= epochs or 0 < steps <= position.global_step:
         raise SettingError(
