@@ -15,7 +15,7 @@ def train(cfg: DictConfig) -> float | None:
 
     from cli.checkpoint_model import check_checkpoint
     from cli.job_name import name_job
-    from cli.recorded import typed_command
+    from cli.recorded import own_words, typed_command
     from soft.launch.fit import begin, fit
     from soft.launch.plan import plan_run
     from soft.launch.plan_report import print_plan, print_preflight
@@ -41,16 +41,15 @@ def train(cfg: DictConfig) -> float | None:
         plan, _ = plan_run(recipe, trainer_name, data, partial(build, checkpoint=cfg.checkpoint), folder, rehearse=True)
         print_preflight(plan, folder / "preflight.txt", mask_text)
         raise SystemExit(plan.exit_code)
-    with start_in(folder, cfg.resume, recipe) as start:
+    with start_in(folder, cfg.resume, recipe, own_words()) as start:
         if start.finished:
             return best_value(read_result(folder))
         begun = partial(build, checkpoint=None if start.checkpoint else cfg.checkpoint)
         plan, module = plan_run(recipe, trainer_name, data, begun, folder)
 
         # Loggers, callbacks and trainer
-        job, loggers = name_job(folder), masked_loggers(OmegaConf.to_container(cfg.logger, resolve=True))
-        name = job.name or recipe["name"]
-        loggers = prepare_loggers(instantiate(loggers).values(), start.position, name, job.sweep, recipe)
+        job, loggers = name_job(folder), instantiate(masked_loggers(OmegaConf.to_container(cfg.logger, resolve=True)))
+        loggers = prepare_loggers(loggers.values(), start.position, job.name or recipe["name"], job.sweep, recipe)
         callbacks = instantiate(cfg.callbacks).values()
         identity = {**recipe, "resume": str(start.checkpoint)}  # this has to be the same on every rank
         trainer = create_trainer(plan.hardware, identity, callbacks, loggers, **lightning_options(recipe["trainer"]))

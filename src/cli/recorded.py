@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from hydra.utils import get_class
 
-from cli.command_line import ConfigError, as_typed, search_path_as_typed, unquote
+from cli.command_line import ConfigError, as_typed, key_of, parse, search_path_as_typed, typed_search_path, unquote
 from cli.places import CONFIG_DIR
 from cli.run_folder import recorded_words
 from cli.secrets import mask_text, masked
@@ -24,6 +24,7 @@ from soft.runs.folder import run_folder
 
 log = logging.getLogger(__name__)
 
+_PLACES = frozenset({"output_dir", "resume"})  # settings that say where a run writes or goes on
 _TASKS = "soft.data.tasks.task_datamodule.TaskDataModule"
 
 
@@ -137,6 +138,13 @@ def _merged(ours: Mapping[str, object], typed: Mapping[str, object]) -> dict[str
 def typed_command() -> str:
     """Return the command of this process as it was typed, without secrets."""
     return mask_text(shlex.join(["python", *map(unquote, sys.argv)]))
+
+
+def own_words() -> list[str]:
+    """Return this command's overrides, without secrets and without what says where it runs."""
+    overrides = parse(sys.argv[1:]).overrides
+    own = [word for word in overrides if not key_of(word).startswith("hydra") and key_of(word) not in _PLACES]
+    return [mask_text(word) for word in [*typed_search_path(overrides), *own]]
 
 
 def training_command(checkpoint: str) -> str | None:

@@ -14,8 +14,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cli.command_line import SEARCH_PATH, key_of, parse, quote, typed_search_path, unquote
-from cli.places import CONFIG_DIR
+from cli.command_line import (
+    SEARCH_PATH,
+    config_folders,
+    key_of,
+    parse,
+    quote,
+    search_path_as_typed,
+    typed_search_path,
+    unquote,
+)
+from cli.places import CONFIG_DIR, is_group
 from cli.ranks import rank
 from cli.secrets import MASK, mask_text, masked
 
@@ -49,9 +58,11 @@ def find_folder(config_name: str) -> None:
         words, former = [word for word in words if key_of(word) != "checkpoint"], []  # its weights are in the run's
     else:
         former.append(f"hydra.run.dir={quote(folder)}")
-    sys.argv += [*words, *former]
+    # A study's word makes a sweep of a command, and each of its jobs is told not to be one.
+    single = ["hydra.mode=RUN"] if any(key_of(word) == "experiments" for word in words) else []
+    sys.argv += [*words, *former, *single]
     if words and not rank():
-        print(f"Note: That run's settings hold where no others are typed: {mask_text(' '.join(map(unquote, words)))}")
+        print(f"Note: That run's settings hold where no others are typed: {_shown(words)}")
 
 
 def _words_of_run(config_name: str, typed: Sequence[str]) -> list[str]:
@@ -60,22 +71,37 @@ def _words_of_run(config_name: str, typed: Sequence[str]) -> list[str]:
 
     folder = run_folder(as_absolute(compose(config_name, typed).get("resume")))
     keys = {key_of(word) for word in typed}
-    words = [word for word in (folder and recorded_words(folder)) or () if key_of(word) not in {*keys, "resume"}]
-    words = [word for word in words if "${oc.env:" not in word and MASK not in word]  # a secret, which is not recorded
-    if any(word.startswith("experiments=") for word in words):
-        return []  # a study's words start a sweep
+    groups = tuple(f"{key.replace('/', '.')}." for key in keys if is_group(key, config_folders(typed)))
+    words = [
+        word
+        for word in (folder and recorded_words(folder)) or ()
+        if key_of(word) not in {*keys, "resume"}
+        and not key_of(word).startswith(groups)  # settings of the group that another option takes the place of
+        and not ("${oc.env:" in word or MASK in word)  # a secret, which is not recorded
+    ]
     try:
         compose(config_name, [*words, *typed])
     except (HydraException, OmegaConfBaseException):  # the configuration has other settings now
+        if not rank():
+            print(f"Note: That run's settings do not fit any more, and are not taken over: {_shown(words)}")
         return []
     return words
+
+
+def _shown(words: Sequence[str]) -> str:
+    return mask_text(" ".join(map(unquote, search_path_as_typed(words))))
 
 
 def recorded_words(folder: Path) -> list[str] | None:
     """Return the overrides with which src/train.py began in a run's folder; None if they are not recorded.
 
-    Of Hydra's own settings it is the one that says where configurations are found.
+    Of Hydra's own settings it is the one that says where configurations are found. Runs of before `run.json` had the
+    words are read from what Hydra writes, which a later command may have replaced.
     """
+    from soft.runs.folder import read_mark
+
+    if "words" in (mark := read_mark(folder) or {}):
+        return mark["words"]
     typed, hydra = (folder / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml"))
     if not typed.is_file():
         return None

@@ -1,7 +1,9 @@
 """Which folder a command that goes on runs in."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +11,7 @@ from omegaconf import OmegaConf
 
 from cli.command_line import quote, search_path_word
 from cli.places import SOURCES
-from cli.recorded import training_command
+from cli.recorded import own_words, training_command
 from cli.run_folder import compose, find_folder
 from soft.runs.folder import claim, mark_run
 
@@ -92,10 +94,41 @@ def test_typed_words_go_on_in_another_folder(begin, monkeypatch):
         assert whole_line(monkeypatch, f"resume={folder}", *named) == [f"resume={folder}", *named]
 
 
-def test_words_that_cannot_hold_again(begin, monkeypatch):
+def test_the_words_in_the_mark_count(begin, monkeypatch):
+    """Hydra writes its own record before a command is refused, so that the folder of a run may have another's words."""
+    folder = begin("seed=3")
+    mark_run(folder, json.loads((folder / "run.json").read_text())["recipe"], ["seed=3"])
+    record(folder, "optimizer.lr=0.5")
+    assert whole_line(monkeypatch, f"resume={folder}")[1:] == ["seed=3", f"hydra.run.dir={quote(folder)}"]
+
+
+def test_own_words(monkeypatch):
+    place = search_path_word(["file:///mine"])
+    words = ["--config-name", "train", "hydra.run.dir=x", "resume='a'", "output_dir=b", "+data.x=1", place, "~logger"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    assert own_words() == [place, "+data.x=1", "~logger"]
+
+
+def test_a_run_of_a_study_goes_on_by_itself(begin, monkeypatch):
+    words = ["experiments=landmarks", "scale=laptop", "model/attention=soft", "seed=1"]
+    folder = begin(*words)
+    record(folder, *words)
+    line = whole_line(monkeypatch, f"resume={folder}")
+    assert line[1:] == [*words, f"hydra.run.dir={quote(folder)}", "hydra.mode=RUN"]
+
+
+def test_settings_of_another_option_of_a_group_are_not_taken_over(begin, monkeypatch):
+    words = ["optimizer.betas=[0.8,0.9]", "seed=5"]
+    record(begin(*words), *words)
+    typed = [f"resume={next(Path('outputs').glob('*/run'))}", "optimizer=sgd"]
+    assert whole_line(monkeypatch, *typed) == [*typed, "seed=5"]
+
+
+def test_words_that_cannot_hold_again(begin, monkeypatch, capsys):
     folder = begin("seed=3")
     record(folder, "seed=3", "a_setting_of_before=1")
-    assert whole_line(monkeypatch, f"resume={folder}") == [f"resume={folder}"]
+    assert whole_line(monkeypatch, f"resume={folder}")[:1] == [f"resume={folder}"]
+    assert "do not fit any more, and are not taken over: seed=3 a_setting" in capsys.readouterr().out
     record(begin("seed=4", name="of_evaluate"), "seed=4", job="evaluate")
     assert whole_line(monkeypatch, f"resume={folder.parent / 'of_evaluate'}")[1:] == []
 

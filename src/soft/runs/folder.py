@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,22 +25,25 @@ _EARLY_DATA = {"dataset", "img_size", "batch_size"}  # all that early recipes of
 
 
 def read_mark(folder: Path) -> dict[str, object] | None:
-    """Return the `id`, `launch`, `format` and `recipe` that a run wrote into its folder at its start, or None."""
+    """Return the `id`, `launch`, `format`, `recipe` and `words` that a run wrote at its start (`mark_run`), or None."""
     try:
         return json.loads((folder / MARK).read_text())
     except (OSError, ValueError):
         return None
 
 
-def mark_run(folder: Path, recipe: Mapping[str, object]) -> None:
+def mark_run(folder: Path, recipe: Mapping[str, object], words: Sequence[str] | None = None) -> None:
     """Write down which run `folder` holds; a run that goes on keeps its `id`.
 
     Args:
         recipe: the run's resolved configuration, in plain containers.
+        words: the settings that were typed for it; None if it was not started by a command.
     """
     mark = read_mark(folder)
     run_id = mark["id"] if mark and holds(mark, recipe) else secrets.token_hex(4)
     mark = {"id": run_id, "format": FORMAT, "recipe": recipe, "launch": launch_name()}
+    if words is not None:
+        mark["words"] = list(words)
     replace_text(folder / MARK, json.dumps(mark, indent=2) + "\n")
 
 

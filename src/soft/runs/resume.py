@@ -1,7 +1,7 @@
 """Decides what a command does in its folder: begin a run, go on with one, or nothing, because it is finished."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,9 @@ class Start:
 
 
 @contextmanager
-def start_in(folder: Path, resume: str | None, recipe: Mapping[str, object]) -> Iterator[Start]:
+def start_in(
+    folder: Path, resume: str | None, recipe: Mapping[str, object], words: Sequence[str] | None = None
+) -> Iterator[Start]:
     """Claim `folder` for this process while the context lasts, and yield what is to be done there (`open_run`).
 
     SIGTERM, SIGINT and SIGUSR1 end the run cleanly meanwhile. The other ranks of a run follow the first one.
@@ -56,6 +58,7 @@ def start_in(folder: Path, resume: str | None, recipe: Mapping[str, object]) -> 
         folder: the run's folder.
         resume: as in `open_run`.
         recipe: the run's resolved configuration, in plain containers.
+        words: the settings that were typed for it, see `mark_run`.
 
     Raises:
         SettingError: as in `open_run`, or another process has the folder.
@@ -67,7 +70,7 @@ def start_in(folder: Path, resume: str | None, recipe: Mapping[str, object]) -> 
     with SIGNALS.listen(), claim(folder):
         start = open_run(resume, folder, recipe)
         if not start.finished:
-            mark_run(folder, recipe)
+            mark_run(folder, recipe, words)
         if start.finished:
             print(start.note)
         try:
