@@ -24,7 +24,6 @@ from soft.runs.folder import run_folder
 
 log = logging.getLogger(__name__)
 
-_PLACES = frozenset({"output_dir", "resume"})  # settings that say where a run writes or goes on
 _TASKS = "soft.data.tasks.task_datamodule.TaskDataModule"
 
 
@@ -141,9 +140,12 @@ def typed_command() -> str:
 
 
 def own_words() -> list[str]:
-    """Return this command's overrides, without secrets and without what says where it runs."""
+    """Return this command's overrides as a run records them: without secrets, and without Hydra's own settings.
+
+    Of those it keeps the one that says where configurations are found.
+    """
     overrides = parse(sys.argv[1:]).overrides
-    own = [word for word in overrides if not key_of(word).startswith("hydra") and key_of(word) not in _PLACES]
+    own = [word for word in overrides if not key_of(word).startswith("hydra")]
     return [mask_text(word) for word in [*typed_search_path(overrides), *own]]
 
 

@@ -75,7 +75,7 @@ def _words_of_run(config_name: str, typed: Sequence[str]) -> list[str]:
     words = [
         word
         for word in (folder and recorded_words(folder)) or ()
-        if key_of(word) not in {*keys, "resume"}
+        if key_of(word) not in {*keys, "resume", "output_dir"}
         and not key_of(word).startswith(groups)  # settings of the group that another option takes the place of
         and not ("${oc.env:" in word or MASK in word)  # a secret, which is not recorded
     ]

@@ -75,7 +75,7 @@ WORDS = ("optimizer.lr=0.3", "model/attention=softmax", "checkpoint='w.ckpt'", "
 
 def test_the_words_of_a_run_hold_again(begin, monkeypatch, capsys):
     folder = begin(*WORDS)
-    record(folder, *WORDS, "resume=auto")
+    record(folder, *WORDS, "resume=auto", "output_dir=run")
     here = f"hydra.run.dir={quote(folder)}"
     assert whole_line(monkeypatch, f"resume={folder}") == [f"resume={folder}", *WORDS, here]
     assert "That run's settings hold where no others are typed: optimizer.lr=0.3" in capsys.readouterr().out
@@ -106,7 +106,7 @@ def test_own_words(monkeypatch):
     place = search_path_word(["file:///mine"])
     words = ["--config-name", "train", "hydra.run.dir=x", "resume='a'", "output_dir=b", "+data.x=1", place, "~logger"]
     monkeypatch.setattr(sys, "argv", ["train.py", *words])
-    assert own_words() == [place, "+data.x=1", "~logger"]
+    assert own_words() == [place, "resume='a'", "output_dir=b", "+data.x=1", "~logger"]
 
 
 def test_a_run_of_a_study_goes_on_by_itself(begin, monkeypatch):

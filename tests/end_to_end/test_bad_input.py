@@ -4,6 +4,7 @@ import pytest
 
 from tests.end_to_end.command import run, run_here
 from tests.invoke import invoke
+from tests.marks import slow
 
 CASES = {
     "unknown model": (["model=soft_mediun"], ["model=soft_mediun", "did you mean soft_medium", "soft_tiny"]),
@@ -85,8 +86,12 @@ OF_OWN_FILES = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "texts"), OF_OWN_FILES.values(), ids=OF_OWN_FILES)
-def test_message_about_files_of_one_s_own(arguments, texts, tmp_path):
+OF_OWN_FILES_SLOW = ("the name of one's own", "an argument of the Trainer")
+
+
+@pytest.mark.parametrize("case", [slow(name) if name in OF_OWN_FILES_SLOW else name for name in OF_OWN_FILES])
+def test_message_about_files_of_one_s_own(case, tmp_path):
+    arguments, texts = OF_OWN_FILES[case]
     for name, text in OWN.items():
         (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / name).write_text(text)

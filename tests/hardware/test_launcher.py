@@ -104,6 +104,7 @@ def _start_one_that_watches(pipe) -> None:
     time.sleep(60)
 
 
+@pytest.mark.slow
 def test_a_rank_does_not_outlive_what_started_it():
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe()

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from soft.data.tasks.dashes import squared_distances
 from soft.data.tasks.pathfinder import Pathfinder
 from soft.errors import SettingError
+from tests.marks import slow
 
 EASY = dict(dashes=6, distractors=10, distractor_dashes=2)
 # Large and thick, so that gaps and what lies between paths differ by pixels.
@@ -128,7 +129,7 @@ def test_examples_depend_on_seed_split_and_index_alone():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(dashes=200), "dashes=200"),
+        slow(dict(dashes=200), "dashes=200"),
         (dict(dashes=1), "dashes=1"),
         (dict(seed_distance=8), "less than 8"),
         (dict(gap=0), "gap=0"),
